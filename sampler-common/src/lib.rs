@@ -1,0 +1,2 @@
+//! The words that the eBPF programs and user space share.
+#![no_std]

@@ -1,0 +1,63 @@
+//! A file held open from the moment user space hears of it.
+
+use std::fmt;
+use std::fs::File;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
+
+/// What the kernel calls the same file: device and inode as `stat` reports them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId {
+    /// `st_dev`.
+    pub device: u64,
+    /// `st_ino`.
+    pub inode: u64,
+}
+
+/// The GNU build ID of an ELF file: the bytes of its `NT_GNU_BUILD_ID` note.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct BuildId(pub Box<[u8]>);
+
+impl fmt::Display for BuildId {
+    /// Lower-case hexadecimal, as every tool of the field prints it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BuildId({self})")
+    }
+}
+
+/// A regular file that stays readable whatever happens to its name, its
+/// process or its mount namespace.
+#[derive(Debug)]
+pub struct PinnedFile {
+    /// Device and inode.
+    pub id: FileId,
+    /// The path as the target saw it (for people, never opened again).
+    pub path: PathBuf,
+    /// Its build ID, if it is an ELF file that has one.
+    pub build_id: Option<BuildId>,
+    fd: OwnedFd,
+}
+
+impl PinnedFile {
+    /// Takes over an open file.
+    pub fn new(id: FileId, path: PathBuf, build_id: Option<BuildId>, file: File) -> Self {
+        Self {
+            id,
+            path,
+            build_id,
+            fd: file.into(),
+        }
+    }
+
+    /// A path under which this process, and only this process, can open the
+    /// same file again.
+    pub fn reopen_path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
+    }
+}

@@ -1,0 +1,1 @@
+//! Who runs: identity, mappings, pinned files.

@@ -1,0 +1,1 @@
+//! The in-memory profile. No I/O.

@@ -1,0 +1,1 @@
+//! Addresses to frames, each distinct address once, off the drain path.

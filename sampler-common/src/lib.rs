@@ -1,2 +1,35 @@
 //! The words that the eBPF programs and user space share.
+//!
+//! Everything here is plain data with a fixed layout, or a pure function over
+//! it, so that the same source runs inside the kernel and in a test. Sizes are
+//! pinned by tests: both sides map the same memory.
 #![no_std]
+
+mod cpu;
+mod ending;
+mod hash;
+mod outcome;
+mod region;
+mod settings;
+mod walk;
+
+pub use cpu::CpuState;
+pub use ending::Ending;
+pub use hash::StackHash;
+pub use outcome::Outcome;
+pub use region::{
+    ARENA_SLACK_WORDS, ARENA_WORDS, COUNTS, Count, Full, NO_STACK, Region, RegionWriter,
+    STACK_HEADER_WORDS, STACK_INDEX, THREADS, Thread, ThreadKey, stack_header, stack_header_parts,
+};
+pub use settings::{Limits, RegisterLayout, ScopeKind, Settings, TaskLayout};
+pub use walk::{FrameWalk, Memory, Step};
+
+/// The most user frames that a stack trace may hold.
+pub const MAX_USER_FRAMES: u32 = 1024;
+
+/// The most kernel frames that a stack trace may hold: the kernel's own
+/// default for `kernel.perf_event_max_stack`.
+pub const MAX_KERNEL_FRAMES: u32 = 127;
+
+/// Length of a task's `comm`, its terminating zero included (`TASK_COMM_LEN`).
+pub const COMM_BYTES: usize = 16;

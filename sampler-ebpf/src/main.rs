@@ -1,0 +1,29 @@
+//! The programs that run in the kernel.
+//!
+//! One file per hook: [`on_cpu`] takes a sample at each tick of the timer,
+//! [`lifecycle`] keeps the set of processes in scope as they fork and end,
+//! [`whoami`] tells user space which pid namespace it lives in.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![allow(internal_features, reason = "atomic exchange on bpfel is an intrinsic only")]
+
+mod lifecycle;
+mod maps;
+mod on_cpu;
+mod scope;
+mod settings;
+mod task;
+mod unwind;
+mod whoami;
+
+/// The kernel gives `bpf_get_stack` only to programs whose licence names the GPL.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses a program that could get here.
+    loop {}
+}

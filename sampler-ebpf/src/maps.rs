@@ -1,0 +1,34 @@
+//! The maps, each with who writes it.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, CgroupArray, HashMap};
+use sampler_common::{CpuState, Region};
+
+/// `BPF_F_MMAPABLE`: user space reads the map as memory, without a system call.
+const MMAPABLE: u32 = 1 << 10;
+
+/// The generation that ticks write to, 0 or 1. Written by user space.
+#[map]
+pub static GENERATION: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+
+/// One entry for each possible CPU. Written by that CPU.
+#[map]
+pub static CPUS: Array<CpuState> = Array::with_max_entries(1, MMAPABLE);
+
+/// Two for each CPU, one a generation: written by that CPU while its
+/// generation is on, read and cleared by user space while it is off.
+#[map]
+pub static REGIONS: Array<Region> = Array::with_max_entries(2, MMAPABLE);
+
+/// The processes in scope: process ID to start time in clock ticks of
+/// `/proc`. Written by user space at the start and by `lifecycle` after it.
+#[map]
+pub static SCOPE: HashMap<u32, u64> = HashMap::with_max_entries(1, 0);
+
+/// The cgroup in scope.
+#[map]
+pub static CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);
+
+/// What `whoami` found: the caller's pid namespace and its level.
+#[map]
+pub static WHOAMI: Array<[u64; 2]> = Array::with_max_entries(1, MMAPABLE);

@@ -161,4 +161,6 @@ pub struct Settings {
     pub registers: RegisterLayout,
     /// Offsets in the kernel's structures.
     pub task: TaskLayout,
+    /// Zero: leaves no byte unwritten.
+    pub reserved: u32,
 }

@@ -1,0 +1,121 @@
+//! Taking what was counted out of the kernel, without stopping the counting.
+//!
+//! Two generations: ticks write to one while the other is read. A tick makes
+//! its CPU's sequence number odd, then reads which generation is on; so once
+//! the generation has been stored, a CPU whose number is even, or has changed
+//! since, can no longer be writing to the one that went off.
+
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use sampler_common::{CpuState, Region};
+
+use super::mapped::MappedArray;
+
+/// The reading side of the tables.
+#[derive(Debug)]
+pub struct Drain {
+    generation: MappedArray<u64>,
+    cpus: MappedArray<CpuState>,
+    regions: MappedArray<Region>,
+    on: u64,
+}
+
+/// The counters of one CPU, copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuCounters {
+    /// Ticks seen.
+    pub ticks: u64,
+    /// Ticks by outcome.
+    pub outcomes: [u64; sampler_common::Outcome::COUNT],
+    /// Ticks that were timed, and how long they took together.
+    pub clocked_ticks: u64,
+    /// In nanoseconds.
+    pub clocked_ns: u64,
+    /// Forks in scope that found its map full.
+    pub scope_overflows: u64,
+}
+
+impl Drain {
+    pub(super) fn new(
+        generation: MappedArray<u64>,
+        cpus: MappedArray<CpuState>,
+        regions: MappedArray<Region>,
+    ) -> Self {
+        Self {
+            generation,
+            cpus,
+            regions,
+            on: 0,
+        }
+    }
+
+    /// Turns the other generation on, waits until no CPU writes to the old
+    /// one, hands each non-empty region of it to `visit`, and empties it.
+    ///
+    /// Returns the largest share, 0 to 1, of any table that was in use: how
+    /// close this generation came to losing samples.
+    pub fn drain(&mut self, mut visit: impl FnMut(&Region)) -> f64 {
+        let off = self.flip();
+        let mut fullest: f64 = 0.0;
+        for cpu in 0..self.regions.len() / 2 {
+            // SAFETY: `flip` has seen every CPU leave this generation, and
+            // none enters it again before the next flip.
+            let region = unsafe { &mut *self.regions.entry(cpu * 2 + off) };
+            if region.threads_used == 0 && region.words_used == 0 {
+                continue;
+            }
+            visit(region);
+            fullest = fullest.max(fill(region));
+            region.clear();
+        }
+        fullest
+    }
+
+    /// Returns the generation that went off.
+    fn flip(&mut self) -> usize {
+        let off = self.on;
+        self.on = 1 - off;
+        // SAFETY: the entry lives as long as `self`; the kernel reads it whole.
+        unsafe { AtomicU64::from_ptr(self.generation.entry(0)) }.store(self.on, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        for cpu in 0..self.cpus.len() {
+            // SAFETY: as above; the field is eight bytes, aligned.
+            let sequence =
+                unsafe { AtomicU64::from_ptr(&raw mut (*self.cpus.entry(cpu)).sequence) };
+            let seen = sequence.load(Ordering::SeqCst);
+            while seen % 2 == 1 && sequence.load(Ordering::SeqCst) == seen {
+                std::thread::yield_now();
+            }
+        }
+        off as usize
+    }
+
+    /// The counters of each possible CPU.
+    pub fn counters(&self) -> Vec<CpuCounters> {
+        (0..self.cpus.len())
+            .map(|cpu| {
+                let state = self.cpus.entry(cpu);
+                // SAFETY: the entry lives as long as `self`. The CPU may write
+                // meanwhile, so each word is read on its own, once.
+                unsafe {
+                    CpuCounters {
+                        ticks: ptr::read_volatile(&raw const (*state).ticks),
+                        outcomes: ptr::read_volatile(&raw const (*state).outcomes),
+                        clocked_ticks: ptr::read_volatile(&raw const (*state).clocked_ticks),
+                        clocked_ns: ptr::read_volatile(&raw const (*state).clocked_ns),
+                        scope_overflows: ptr::read_volatile(&raw const (*state).scope_overflows),
+                    }
+                }
+            })
+            .collect()
+    }
+}
+
+/// The share of a region's fullest table that is in use.
+fn fill(region: &Region) -> f64 {
+    let share = |used: u32, room: usize| f64::from(used) / room as f64;
+    share(region.threads_used, sampler_common::THREADS)
+        .max(share(region.counts_used, sampler_common::COUNTS))
+        .max(share(region.words_used, sampler_common::ARENA_WORDS))
+}

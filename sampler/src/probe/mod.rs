@@ -1,0 +1,17 @@
+//! Getting samples out of the kernel: load, attach, drain.
+
+mod bpf_abi;
+mod drain;
+mod event;
+pub mod host;
+mod mapped;
+pub mod perf_abi;
+mod programs;
+mod sideband;
+mod ticks;
+
+pub use drain::{CpuCounters, Drain};
+pub use event::{Event, UnknownEvent};
+pub use programs::{LoadError, Programs, own_pid_namespace};
+pub use sideband::{Sideband, lost};
+pub use ticks::Timers;

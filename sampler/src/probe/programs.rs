@@ -1,0 +1,194 @@
+//! Loading the object: configured, verified, its maps mapped.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use aya::maps::Map;
+use aya::programs::{PerfEvent, RawTracePoint};
+use aya::{Btf, Ebpf, EbpfLoader};
+use sampler_common::{CpuState, Region, ScopeKind, Settings};
+
+use super::bpf_abi;
+use super::drain::Drain;
+use super::mapped::MappedArray;
+
+/// The compiled programs: built from `sampler-ebpf` by `cargo xtask ebpf`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/sampler.bpf.o");
+
+/// Processes that the map of processes in scope has room for.
+const SCOPE_PROCESSES: u32 = 65_536;
+
+/// Why the programs could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The kernel refused the object or a part of it.
+    #[error("the kernel refused the eBPF programs: {0}")]
+    Refused(#[from] aya::EbpfError),
+    /// The kernel refused a program.
+    #[error("the kernel refused an eBPF program: {0}")]
+    Program(#[from] aya::programs::ProgramError),
+    /// The embedded object lacks something: it does not belong to this source.
+    #[error("the embedded eBPF object holds no {0}: rebuild it with `cargo xtask ebpf`")]
+    Missing(&'static str),
+    /// A system call on a map failed.
+    #[error("cannot {action}: {error}")]
+    Map {
+        /// What was tried.
+        action: &'static str,
+        /// Why not.
+        error: std::io::Error,
+    },
+}
+
+fn map_error(action: &'static str) -> impl FnOnce(std::io::Error) -> LoadError {
+    move |error| LoadError::Map { action, error }
+}
+
+/// The loaded programs.
+#[derive(Debug)]
+pub struct Programs {
+    ebpf: Ebpf,
+}
+
+impl Programs {
+    /// Loads them for a host with this many possible CPUs.
+    pub fn load(settings: &Settings, possible_cpus: u32) -> Result<Self, LoadError> {
+        let mut ebpf = create(settings, possible_cpus)?;
+        program::<PerfEvent>(&mut ebpf, "on_cpu")?.load()?;
+        if settings.follow_forks != 0 {
+            for (name, tracepoint) in [
+                ("on_fork", "sched_process_fork"),
+                ("on_free", "sched_process_free"),
+            ] {
+                let program = program::<RawTracePoint>(&mut ebpf, name)?;
+                program.load()?;
+                program.attach(tracepoint)?;
+            }
+        }
+        Ok(Self { ebpf })
+    }
+
+    /// The program that a timer runs.
+    pub fn on_cpu(&self) -> Result<BorrowedFd<'_>, LoadError> {
+        let program = self
+            .ebpf
+            .program("on_cpu")
+            .ok_or(LoadError::Missing("on_cpu"))?;
+        Ok(program.fd()?.as_fd())
+    }
+
+    /// The reading side of the tables.
+    pub fn drain(&self, possible_cpus: u32) -> Result<Drain, LoadError> {
+        let cpus = possible_cpus as usize;
+        // SAFETY: `maps` in `sampler-ebpf` declares these arrays of these
+        // types, and `create` sized them; all are plain integers.
+        unsafe {
+            let generation = MappedArray::<u64>::new(self.map("GENERATION")?, 1);
+            let states = MappedArray::<CpuState>::new(self.map("CPUS")?, cpus);
+            let regions = MappedArray::<Region>::new(self.map("REGIONS")?, 2 * cpus);
+            Ok(Drain::new(
+                generation.map_err(map_error("map the generation"))?,
+                states.map_err(map_error("map the counters"))?,
+                regions.map_err(map_error("map the tables"))?,
+            ))
+        }
+    }
+
+    /// Brings a process into scope.
+    pub fn add_process(&self, pid: u32, start_clock_ticks: u64) -> Result<(), LoadError> {
+        // SAFETY: the map is declared as u32 to u64.
+        unsafe { bpf_abi::map_update(self.map("SCOPE")?, &pid, &start_clock_ticks) }
+            .map_err(map_error("add a process to the scope"))
+    }
+
+    /// Says which cgroup is in scope.
+    pub fn set_cgroup(&self, cgroup: BorrowedFd<'_>) -> Result<(), LoadError> {
+        use std::os::fd::AsRawFd as _;
+        // SAFETY: a cgroup array takes an index and a descriptor, u32 each.
+        unsafe { bpf_abi::map_update(self.map("CGROUP")?, &0_u32, &(cgroup.as_raw_fd() as u32)) }
+            .map_err(map_error("set the cgroup"))
+    }
+
+    /// Bytes of kernel memory that the maps hold, as the kernel accounts them.
+    pub fn map_bytes(&self) -> u64 {
+        self.ebpf
+            .maps()
+            .filter_map(|(_, map)| map_fd(map))
+            .map(memlock_bytes)
+            .sum()
+    }
+
+    fn map(&self, name: &'static str) -> Result<BorrowedFd<'_>, LoadError> {
+        self.ebpf
+            .map(name)
+            .and_then(map_fd)
+            .ok_or(LoadError::Missing(name))
+    }
+}
+
+/// The pid namespace of this process, as the kernel's address of it, and its
+/// level: 0 for the initial one.
+pub fn own_pid_namespace(settings: &Settings) -> Result<(u64, u32), LoadError> {
+    let mut ebpf = create(settings, 1)?;
+    let whoami = program::<RawTracePoint>(&mut ebpf, "whoami")?;
+    whoami.load()?;
+    bpf_abi::run_raw_tracepoint(whoami.fd()?.as_fd())
+        .map_err(map_error("ask the kernel for this process's pid namespace"))?;
+    let map = ebpf
+        .map("WHOAMI")
+        .and_then(map_fd)
+        .ok_or(LoadError::Missing("WHOAMI"))?;
+    // SAFETY: the map is declared as an array of two words.
+    let answer = unsafe { MappedArray::<[u64; 2]>::new(map, 1) }
+        .map_err(map_error("read this process's pid namespace"))?;
+    // SAFETY: the entry lives as long as `answer`, and nobody writes it now.
+    let [namespace, level] = unsafe { answer.entry(0).read_volatile() };
+    Ok((namespace, level as u32))
+}
+
+fn create(settings: &Settings, possible_cpus: u32) -> Result<Ebpf, LoadError> {
+    let btf = Btf::from_sys_fs().ok();
+    // SAFETY: `Settings` is plain integers without padding (checked below).
+    let bytes = unsafe {
+        std::slice::from_raw_parts(
+            std::ptr::from_ref(settings).cast::<u8>(),
+            size_of::<Settings>(),
+        )
+    };
+    let tracks_processes = settings.scope == ScopeKind::Processes as u32;
+    Ok(EbpfLoader::new()
+        .btf(btf.as_ref())
+        .override_global("SETTINGS", bytes, true)
+        .map_max_entries("CPUS", possible_cpus)
+        .map_max_entries("REGIONS", 2 * possible_cpus)
+        .map_max_entries("SCOPE", if tracks_processes { SCOPE_PROCESSES } else { 1 })
+        .load(OBJECT)?)
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+    Ok(program.try_into()?)
+}
+
+fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
+    match map {
+        Map::Array(data) | Map::HashMap(data) | Map::CgroupArray(data) => Some(data.fd().as_fd()),
+        _ => None,
+    }
+}
+
+/// `memlock` of the descriptor's `fdinfo`; 0 if the kernel does not say.
+fn memlock_bytes(fd: BorrowedFd<'_>) -> u64 {
+    use std::os::fd::AsRawFd as _;
+    std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))
+        .ok()
+        .and_then(|text| {
+            text.lines()
+                .find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
+        })
+        .unwrap_or(0)
+}
+
+const _: () = assert!(size_of::<Settings>() % 8 == 0);

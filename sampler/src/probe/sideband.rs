@@ -1,0 +1,196 @@
+//! The kernel's own record of forks, execs, mappings and exits: a dummy event
+//! on each CPU whose ring carries them.
+
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::perf_abi::{self, PerfEventAttr, event_type, flag, sample, software};
+use crate::process::{Event, Record, parse};
+
+/// Pages of a ring's data: what `perf_event_mlock_kb` grants by default.
+const RING_PAGES: usize = 128;
+/// A ring wakes its reader when it holds this much.
+const WAKEUP_BYTES: u32 = 64 * 1024;
+/// `struct perf_event_header`: type u32, misc u16, size u16.
+const HEADER_BYTES: usize = 8;
+/// Offsets in `struct perf_event_mmap_page`.
+const DATA_HEAD: usize = 1024;
+const DATA_TAIL: usize = 1032;
+
+/// One CPU's ring.
+#[derive(Debug)]
+struct Ring {
+    cpu: u32,
+    event: OwnedFd,
+    base: NonNull<u8>,
+    page_bytes: usize,
+}
+
+// SAFETY: it owns its mapping, which is not tied to a thread.
+unsafe impl Send for Ring {}
+
+/// The rings of all CPUs.
+#[derive(Debug, Default)]
+pub struct Sideband {
+    rings: Vec<Ring>,
+    scratch: Vec<u8>,
+    malformed: u64,
+}
+
+impl Sideband {
+    /// Starts to listen on these CPUs.
+    pub fn open(cpus: &[u32]) -> io::Result<Self> {
+        let mut sideband = Self::default();
+        sideband.follow_cpus(cpus)?;
+        Ok(sideband)
+    }
+
+    /// Listens on CPUs that have no ring yet too.
+    pub fn follow_cpus(&mut self, online: &[u32]) -> io::Result<()> {
+        for cpu in online {
+            if self.rings.iter().any(|ring| ring.cpu == *cpu) {
+                continue;
+            }
+            match Ring::open(*cpu) {
+                Ok(ring) => self.rings.push(ring),
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The descriptors that become readable when a ring fills.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        self.rings.iter().map(|ring| ring.event.as_raw_fd()).collect()
+    }
+
+    /// Everything that the rings hold, of all CPUs, in no order.
+    pub fn read(&mut self) -> Vec<Record> {
+        let mut records = Vec::new();
+        for ring in &self.rings {
+            self.scratch.clear();
+            ring.take(&mut self.scratch);
+            self.malformed += decode(&self.scratch, &mut records);
+        }
+        records
+    }
+
+    /// Records that could not be understood.
+    pub fn malformed(&self) -> u64 {
+        self.malformed
+    }
+}
+
+/// Splits the bytes of a ring into records; returns how many made no sense.
+fn decode(mut bytes: &[u8], records: &mut Vec<Record>) -> u64 {
+    let mut malformed = 0;
+    while let Some((header, _)) = bytes.split_at_checked(HEADER_BYTES) {
+        let record_type = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
+        let misc = u16::from_ne_bytes([header[4], header[5]]);
+        let size = usize::from(u16::from_ne_bytes([header[6], header[7]]));
+        if size < HEADER_BYTES || size > bytes.len() {
+            return malformed + 1;
+        }
+        match parse(record_type, misc, &bytes[HEADER_BYTES..size]) {
+            Ok(Some(record)) => records.push(record),
+            Ok(None) => {}
+            Err(_) => malformed += 1,
+        }
+        bytes = &bytes[size..];
+    }
+    malformed
+}
+
+/// How many records the kernel says it dropped.
+pub fn lost(records: &[Record]) -> u64 {
+    records
+        .iter()
+        .map(|record| match record.event {
+            Event::Lost { records } => records,
+            _ => 0,
+        })
+        .sum()
+}
+
+impl Ring {
+    fn open(cpu: u32) -> io::Result<Self> {
+        let attr = PerfEventAttr {
+            sample_type: sample::TID | sample::TIME,
+            flags: flag::DISABLED
+                | flag::MMAP
+                | flag::MMAP2
+                | flag::COMM
+                | flag::COMM_EXEC
+                | flag::TASK
+                | flag::SAMPLE_ID_ALL
+                | flag::USE_CLOCKID
+                | flag::WATERMARK,
+            clockid: libc::CLOCK_MONOTONIC,
+            wakeup_events_or_watermark: WAKEUP_BYTES,
+            ..PerfEventAttr::new(event_type::SOFTWARE, software::DUMMY)
+        };
+        let event = perf_abi::perf_event_open(&attr, -1, cpu as i32, None, 0)?;
+        // SAFETY: asks for a number.
+        let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        // SAFETY: a new shared mapping at an address of the kernel's choice.
+        let base = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                (1 + RING_PAGES) * page_bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                event.as_raw_fd(),
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast()).ok_or_else(io::Error::last_os_error)?;
+        let ring = Self {
+            cpu,
+            event,
+            base,
+            page_bytes,
+        };
+        perf_abi::enable(ring.event.as_fd())?;
+        Ok(ring)
+    }
+
+    /// Moves what the ring holds to `out`.
+    fn take(&self, out: &mut Vec<u8>) {
+        let capacity = RING_PAGES * self.page_bytes;
+        // SAFETY: both words lie in the mapped control page, aligned; the
+        // kernel publishes the head after the data and reads the tail before
+        // it overwrites any.
+        let (head, tail) = unsafe {
+            (
+                AtomicU64::from_ptr(self.base.as_ptr().add(DATA_HEAD).cast()),
+                AtomicU64::from_ptr(self.base.as_ptr().add(DATA_TAIL).cast()),
+            )
+        };
+        let end = head.load(Ordering::Acquire);
+        let start = tail.load(Ordering::Relaxed);
+        let held = (end - start) as usize;
+        let at = start as usize % capacity;
+        let first = held.min(capacity - at);
+        // SAFETY: the data area follows the control page; both parts lie in
+        // it, and the kernel does not write between tail and head.
+        unsafe {
+            let data = self.base.as_ptr().add(self.page_bytes);
+            out.extend_from_slice(std::slice::from_raw_parts(data.add(at), first));
+            out.extend_from_slice(std::slice::from_raw_parts(data, held - first));
+        }
+        tail.store(end, Ordering::Release);
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // SAFETY: this is the mapping that `open` made.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), (1 + RING_PAGES) * self.page_bytes) };
+    }
+}

@@ -3,9 +3,10 @@
 //! A sample travels one way, and the modules are listed in the order in which
 //! it meets them: [`probe`] takes it out of the kernel, [`process`] says whose
 //! it is and which file each address lies in, [`symbolize`] names the
-//! addresses, [`profile`] holds the result and [`format`] writes it.
+//! addresses, [`profile`] holds the result and [`mod@format`] writes it.
 //! [`session`] is the one that runs the journey and [`commands`] are its users.
 
+pub mod format;
 pub mod object;
 pub mod process;
 pub mod profile;

@@ -1,0 +1,23 @@
+//! One sampling session: from the programs' start to attributed, named samples.
+
+mod attribution;
+pub mod command;
+mod cost;
+mod grouping;
+mod ledger;
+mod options;
+mod profiles;
+mod recording;
+mod running;
+mod scope;
+mod settings;
+mod traces;
+
+pub use attribution::{SampledProcess, WantedFrames};
+pub use cost::{BPF_NS_METHOD, Cost};
+pub use grouping::{Group, Grouping, UnknownGrouping};
+pub use ledger::{Class, Completeness, CpuLedger, Delivery, Ledger};
+pub use options::{DEFAULT_LIMITS, Options, Scope};
+pub use profiles::{FrameCounts, GroupProfile, ProfileBuilder};
+pub use recording::{Lifecycle, Recording};
+pub use running::{Ended, Progress, Running, SessionError};

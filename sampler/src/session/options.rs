@@ -1,0 +1,64 @@
+//! What a recording is asked to do.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use sampler_common::Limits;
+
+use super::attribution::WantedFrames;
+use crate::probe::Event;
+use crate::probe::host::cgroup::Cgroup;
+use crate::process::Comm;
+
+/// Which processes a recording is about.
+#[derive(Debug)]
+pub enum Scope {
+    /// All of this host.
+    Host,
+    /// These, with all of their threads.
+    Processes {
+        /// Their IDs, as the caller's pid namespace has them.
+        pids: Vec<u32>,
+        /// And all of their descendants.
+        children: bool,
+    },
+    /// Those whose thread-group leader has this name.
+    Comm(Comm),
+    /// Those in this cgroup or below it.
+    Cgroup(Cgroup),
+    /// A command that is started for the recording, with its descendants.
+    Command(Vec<OsString>),
+}
+
+/// Everything that shapes a recording.
+#[derive(Debug)]
+pub struct Options {
+    /// Who.
+    pub scope: Scope,
+    /// What ticks.
+    pub event: Event,
+    /// How often, on each CPU, in Hz.
+    pub frequency_hz: u64,
+    /// For how long at most.
+    pub duration: Option<Duration>,
+    /// Which frames.
+    pub wanted: WantedFrames,
+    /// Whether the cgroup of each process is wanted.
+    pub cgroups: bool,
+    /// Table sizes and depths.
+    pub limits: Limits,
+    /// Time between two drains; `None` to go by the load.
+    pub drain_interval: Option<Duration>,
+    /// For tests: behave as if the kernel refused its stack.
+    pub fault_kernel_stack: bool,
+}
+
+/// The limits of a recording of which nothing else is asked.
+pub const DEFAULT_LIMITS: Limits = Limits {
+    threads: sampler_common::THREADS as u32,
+    counts: sampler_common::COUNTS as u32,
+    words: sampler_common::ARENA_WORDS as u32,
+    user_frames: sampler_common::MAX_USER_FRAMES,
+    kernel_frames: sampler_common::MAX_KERNEL_FRAMES,
+    regions: u32::MAX,
+};

@@ -1,0 +1,241 @@
+//! From attributed samples and found names to the profile of one file.
+
+use std::collections::HashMap;
+
+use super::attribution::SampledProcess;
+use super::ledger::Completeness;
+use super::traces::{FramePlace, Traces};
+use crate::process::{Backing, Mapping};
+use crate::profile::{
+    Function, Header, Labels, Line, Location, LocationId, Mapping as ProfileMapping, MappingId,
+    Profile,
+};
+use crate::symbolize::{Names, Named};
+
+/// Frames with and without a name; each counts once for each sample it is in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FrameCounts {
+    /// With a name.
+    pub named: u64,
+    /// With an address and a module at best.
+    pub unnamed: u64,
+}
+
+/// A profile and what can be said of it beside.
+#[derive(Debug)]
+pub struct GroupProfile {
+    /// The profile, ready to be written.
+    pub profile: Profile,
+    /// Its samples.
+    pub samples: u64,
+    /// How complete their stacks are.
+    pub completeness: Completeness,
+    /// How many of their frames are named.
+    pub frames: FrameCounts,
+}
+
+/// Builds profiles from a recording.
+#[derive(Debug)]
+pub struct ProfileBuilder<'a> {
+    traces: &'a Traces,
+    names: &'a Names,
+    period_ns: i64,
+    header: Header,
+}
+
+/// What the building of one profile remembers.
+struct Building<'a> {
+    from: &'a ProfileBuilder<'a>,
+    profile: Profile,
+    mappings: HashMap<u32, MappingId>,
+    /// By frame: its location, and whether it has a name; `None` for a frame
+    /// that stands for missing ones.
+    locations: HashMap<u32, (LocationId, Option<bool>)>,
+}
+
+impl<'a> ProfileBuilder<'a> {
+    /// One for all files of a recording.
+    pub fn new(traces: &'a Traces, names: &'a Names, period_ns: i64, header: Header) -> Self {
+        Self {
+            traces,
+            names,
+            period_ns,
+            header,
+        }
+    }
+
+    /// The profile of these processes.
+    pub fn build(&self, processes: &[&SampledProcess]) -> GroupProfile {
+        let mut building = Building {
+            from: self,
+            profile: Profile::new(self.header.clone()),
+            mappings: HashMap::new(),
+            locations: HashMap::new(),
+        };
+        building.main_binary_first(processes);
+        let mut samples = 0;
+        let mut completeness = Completeness::default();
+        let mut frames = FrameCounts::default();
+        let mut stack = Vec::new();
+        for process in processes {
+            completeness.merge(&process.completeness);
+            let comm = process.comm.to_string_lossy();
+            for (key, ticks) in &process.samples {
+                stack.clear();
+                for frame in self.traces.stack_by_id(key.stack) {
+                    let (location, named) = building.location(*frame);
+                    stack.push(location);
+                    match named {
+                        Some(true) => frames.named += ticks,
+                        Some(false) => frames.unnamed += ticks,
+                        None => {}
+                    }
+                }
+                samples += ticks;
+                let labels = Labels {
+                    strings: vec![
+                        ("comm", comm.clone().into_owned()),
+                        ("thread_name", key.thread_name.to_string_lossy().into_owned()),
+                    ],
+                    numbers: vec![
+                        ("pid", i64::from(process.pid)),
+                        ("tid", i64::from(key.tid)),
+                    ],
+                };
+                let ticks = *ticks as i64;
+                building
+                    .profile
+                    .add_sample(&stack, labels, &[ticks, ticks * self.period_ns]);
+            }
+        }
+        GroupProfile {
+            profile: building.profile,
+            samples,
+            completeness,
+            frames,
+        }
+    }
+}
+
+impl Building<'_> {
+    /// pprof takes the first mapping for the program itself.
+    fn main_binary_first(&mut self, processes: &[&SampledProcess]) {
+        let Some(exe) = processes.iter().find_map(|process| process.exe.as_deref()) else {
+            return;
+        };
+        let traces = self.from.traces;
+        let main = processes
+            .iter()
+            .flat_map(|process| process.samples.keys())
+            .flat_map(|key| traces.stack_by_id(key.stack))
+            .map(|frame| traces.frame_by_id(*frame).place)
+            .find(|place| match traces.place(*place) {
+                FramePlace::Mapped(mapping) => mapping.name() == exe,
+                _ => false,
+            });
+        if let Some(place) = main {
+            self.mapping(place);
+        }
+    }
+
+    fn location(&mut self, frame: u32) -> (LocationId, Option<bool>) {
+        if let Some(known) = self.locations.get(&frame) {
+            return *known;
+        }
+        let traces = self.from.traces;
+        let at = traces.frame_by_id(frame);
+        let mapping = self.mapping(at.place);
+        let (lines, named) = if let FramePlace::Marker(marker) = traces.place(at.place) {
+            let text = marker.text();
+            let function = self.profile.function(Function {
+                name: text.clone(),
+                system_name: text,
+                file: String::new(),
+            });
+            let line = Line {
+                function,
+                line: 0,
+                column: 0,
+            };
+            (vec![line], None)
+        } else {
+            let found = traces
+                .query(at)
+                .and_then(|query| self.from.names.get(&query.place.key(), query.address));
+            let lines = found.map_or_else(Vec::new, |named| self.lines(named));
+            let named = !lines.is_empty();
+            (lines, Some(named))
+        };
+        let location = self.profile.location(Location {
+            mapping,
+            address: at.address,
+            lines,
+        });
+        self.locations.insert(frame, (location, named));
+        (location, named)
+    }
+
+    fn lines(&mut self, named: &Named) -> Vec<Line> {
+        named
+            .iter()
+            .map(|frame| Line {
+                function: self.profile.function(Function {
+                    name: frame.name.clone(),
+                    system_name: frame.system_name.clone(),
+                    file: frame.source_file.clone(),
+                }),
+                line: frame.line,
+                column: frame.column,
+            })
+            .collect()
+    }
+
+    fn mapping(&mut self, place: u32) -> MappingId {
+        if let Some(known) = self.mappings.get(&place) {
+            return *known;
+        }
+        let mapping = match self.from.traces.place(place) {
+            FramePlace::Kernel => ProfileMapping {
+                // The upper half of the address space, on every architecture.
+                start: 1 << 63,
+                limit: u64::MAX,
+                file_offset: 0,
+                file: "[kernel.kallsyms]".to_owned(),
+                build_id: None,
+            },
+            FramePlace::Mapped(mapping) => of_process(mapping),
+            FramePlace::Unmapped => nowhere("[unmapped]"),
+            FramePlace::Marker(_) => nowhere("[sampler]"),
+        };
+        let id = self.profile.mapping(mapping);
+        self.mappings.insert(place, id);
+        id
+    }
+}
+
+fn of_process(mapping: &Mapping) -> ProfileMapping {
+    ProfileMapping {
+        start: mapping.start,
+        limit: mapping.end,
+        file_offset: match &mapping.backing {
+            Backing::Anonymous { .. } => 0,
+            _ => mapping.file_offset,
+        },
+        file: mapping.name().into_owned(),
+        build_id: match &mapping.backing {
+            Backing::File(file) => file.build_id.as_ref().map(ToString::to_string),
+            _ => None,
+        },
+    }
+}
+
+/// A mapping for locations that have none: readers want one for each.
+fn nowhere(name: &str) -> ProfileMapping {
+    ProfileMapping {
+        start: 0,
+        limit: 0,
+        file_offset: 0,
+        file: name.to_owned(),
+        build_id: None,
+    }
+}

@@ -1,0 +1,104 @@
+//! What a session ends in.
+
+use std::time::{Instant, SystemTime};
+
+use super::attribution::{Attribution, SampledProcess};
+use super::cost::{self, Cost};
+use super::ledger::{Completeness, Ledger};
+use super::profiles::ProfileBuilder;
+use crate::probe::Event;
+use crate::profile::Header;
+use crate::symbolize::{Names, Stats};
+
+/// What was heard from the kernel about processes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lifecycle {
+    /// Records read.
+    pub records: u64,
+    /// Records that the kernel dropped, or that made no sense.
+    pub lost_records: u64,
+    /// Files that could not be opened while they were there.
+    pub unpinned_files: u64,
+    /// Children that should have come into scope but found no room.
+    pub scope_overflows: u64,
+}
+
+/// A finished recording.
+#[derive(Debug)]
+pub struct Recording {
+    /// What ticked.
+    pub event: Event,
+    /// How often, in Hz.
+    pub frequency_hz: u64,
+    /// CPUs that are possible on this host.
+    pub cpus: u32,
+    /// When the timers started.
+    pub start: SystemTime,
+    /// How long they ran, in nanoseconds.
+    pub duration_ns: u64,
+    /// When they stopped.
+    pub stopped: Instant,
+    /// Where every tick went.
+    pub ledger: Ledger,
+    /// What was heard of processes.
+    pub lifecycle: Lifecycle,
+    /// `CLOCK_REALTIME` minus `CLOCK_BOOTTIME`, in nanoseconds.
+    pub boot_unix_ns: i64,
+    pub(super) attribution: Attribution,
+    pub(super) names: Names,
+    pub(super) bpf_ns: u64,
+    pub(super) peak_rss_bytes: u64,
+    pub(super) bpf_map_bytes: u64,
+}
+
+impl Recording {
+    /// The processes that have samples.
+    pub fn processes(&self) -> &[SampledProcess] {
+        self.attribution.processes()
+    }
+
+    /// How complete all stacks are.
+    pub fn completeness(&self) -> Completeness {
+        let mut sum = Completeness::default();
+        for process in self.processes() {
+            sum.merge(&process.completeness);
+        }
+        sum
+    }
+
+    /// What naming achieved.
+    pub fn symbol_stats(&self) -> Stats {
+        self.names.stats()
+    }
+
+    /// The time that one sample stands for.
+    pub fn period_ns(&self) -> u64 {
+        1_000_000_000 / self.frequency_hz.max(1)
+    }
+
+    /// Builds the profiles.
+    pub fn profiles(&self) -> ProfileBuilder<'_> {
+        let start_unix_ns = self
+            .start
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos() as i64);
+        let period_ns = self.period_ns() as i64;
+        ProfileBuilder::new(
+            &self.attribution.traces,
+            &self.names,
+            period_ns,
+            Header::cpu(period_ns, start_unix_ns, self.duration_ns as i64),
+        )
+    }
+
+    /// What the profiler has cost until now.
+    pub fn cost(&self) -> Cost {
+        Cost {
+            cpu_ns: cost::own_cpu_ns(),
+            bpf_ns: self.bpf_ns,
+            bpf_runs: self.ledger.ticks,
+            peak_rss_bytes: self.peak_rss_bytes.max(cost::rss_bytes()),
+            bpf_map_bytes: self.bpf_map_bytes,
+        }
+    }
+}

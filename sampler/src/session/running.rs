@@ -1,0 +1,558 @@
+//! A session under way.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::attribution::Attribution;
+use super::command::HeldCommand;
+use super::cost;
+use super::ledger::{CpuAccount, Ledger};
+use super::options::{Options, Scope};
+use super::recording::{Lifecycle, Recording};
+use super::scope::{self, Target, TargetError};
+use super::settings;
+use crate::probe::host::{HostFacts, cpus};
+use crate::probe::{self, Drain, LoadError, Programs, Sideband, Timers};
+use crate::process::{ProcessTable, Procfs};
+use crate::symbolize::{self, Symbolizer};
+
+/// How often CPUs, memory and the like are looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// The longest time between two drains.
+const MAX_DRAIN: Duration = Duration::from_secs(1);
+/// The shortest.
+const MIN_DRAIN: Duration = Duration::from_millis(5);
+/// Ticks of a CPU that its tables hold whatever the stacks are like.
+const TICKS_A_DRAIN: u64 = 400;
+/// Descriptors that are not for pinned files.
+const RESERVED_FILES: u64 = 256;
+
+/// Why a session could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// A process that was asked for is not there.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The programs could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The timers could not be opened.
+    #[error("cannot open the event {event}: {error}")]
+    Event {
+        /// Which.
+        event: probe::Event,
+        /// The kernel's answer.
+        error: io::Error,
+    },
+    /// Something else that the system refused.
+    #[error("cannot {action}: {error}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The command could not be started.
+    #[error("cannot start the command: {0}")]
+    Command(io::Error),
+}
+
+fn system(action: &'static str) -> impl FnOnce(io::Error) -> SessionError {
+    move |error| SessionError::System { action, error }
+}
+
+/// Why a recording ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Its time was up.
+    Duration,
+    /// It was told to.
+    Stopped,
+    /// The processes that it was about have ended.
+    TargetsEnded,
+    /// The command has ended.
+    Command(ExitStatus),
+}
+
+/// How far a recording is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Since the timers started.
+    pub elapsed: Duration,
+    /// Samples drained so far.
+    pub samples: u64,
+    /// Processes that have any.
+    pub processes: usize,
+}
+
+/// A session whose timers run.
+#[derive(Debug)]
+pub struct Running {
+    options: Options,
+    possible_cpus: u32,
+    programs: Programs,
+    drain: Drain,
+    sideband: Sideband,
+    timers: Timers,
+    table: ProcessTable,
+    attribution: Attribution,
+    symbolizer: Symbolizer,
+    /// One for each process whose end ends the recording.
+    targets: Vec<AsyncFd<OwnedFd>>,
+    command: Option<Child>,
+    start: SystemTime,
+    started: Instant,
+    times_at_start: Vec<cpus::CpuTime>,
+    interval: Duration,
+    lost_records: u64,
+    peak_rss_bytes: u64,
+}
+
+impl Running {
+    /// Loads, attaches and starts. `open_files` is the limit that a command
+    /// inherits; this process may have raised its own.
+    ///
+    /// Must be called on the runtime that [`Self::run`] is awaited on.
+    pub fn start(
+        options: Options,
+        facts: &HostFacts,
+        open_files: libc::rlimit,
+    ) -> Result<Self, SessionError> {
+        let targets = match &options.scope {
+            Scope::Processes { pids, .. } => pids
+                .iter()
+                .map(|pid| scope::target(*pid))
+                .collect::<Result<Vec<_>, _>>()?,
+            _ => Vec::new(),
+        };
+        let possible = cpus::possible().map_err(system("list the possible CPUs"))?;
+        let possible_cpus = possible.last().map_or(1, |last| last + 1);
+        let programs = load(&options, facts, possible_cpus)?;
+        let drain = programs.drain(possible_cpus)?;
+
+        // Listen first, read then: what happens in between is heard twice.
+        let sideband =
+            Sideband::open(&facts.online_cpus).map_err(system("listen to process events"))?;
+        let max_files = open_file_limit().saturating_sub(RESERVED_FILES) as usize;
+        let mut table = ProcessTable::new(Procfs::new("/proc"), max_files);
+        let command = match &options.scope {
+            Scope::Command(command) => {
+                Some(HeldCommand::fork(command, open_files).map_err(SessionError::Command)?)
+            }
+            _ => None,
+        };
+        let watched = bring_into_scope(&options.scope, &programs, &targets, command.as_ref())?;
+        table
+            .scan(|pid| watched.as_ref().is_none_or(|watched| watched.contains(&pid)))
+            .map_err(system("read /proc"))?;
+
+        let symbolizer = Symbolizer::spawn(symbolize::Options::default())
+            .map_err(system("start the symbolizer"))?;
+        let event_error = |error| SessionError::Event {
+            event: options.event,
+            error,
+        };
+        let timers = Timers::open(
+            programs.on_cpu()?,
+            options.event,
+            options.frequency_hz,
+            &facts.online_cpus,
+        )
+        .map_err(event_error)?;
+        let mut ends = Vec::new();
+        for target in &targets {
+            let Ok(pidfd) = scope::pidfd(target.pid) else {
+                return Err(TargetError::NoProcess(target.pid).into());
+            };
+            ends.push(watch(pidfd)?);
+        }
+        let times_at_start = cpus::times().map_err(system("read /proc/stat"))?;
+        let (start, started) = (SystemTime::now(), Instant::now());
+        timers.start().map_err(event_error)?;
+        let command = match command {
+            Some(held) => {
+                let pidfd = scope::pidfd(held.pid).map_err(system("watch the command"))?;
+                ends.push(watch(pidfd)?);
+                Some(held.release().map_err(SessionError::Command)?)
+            }
+            None => None,
+        };
+        Ok(Self {
+            interval: options.drain_interval.unwrap_or_else(|| {
+                Duration::from_millis(TICKS_A_DRAIN * 1000 / options.frequency_hz.max(1))
+                    .clamp(MIN_DRAIN, MAX_DRAIN)
+            }),
+            attribution: Attribution::new(options.wanted, options.cgroups),
+            options,
+            possible_cpus,
+            programs,
+            drain,
+            sideband,
+            timers,
+            table,
+            symbolizer,
+            targets: ends,
+            command,
+            start,
+            started,
+            times_at_start,
+            lost_records: 0,
+            peak_rss_bytes: 0,
+        })
+    }
+
+    /// The process ID of the command, if the session has one.
+    pub fn command_pid(&self) -> Option<u32> {
+        self.command.as_ref().map(Child::id)
+    }
+
+    /// Samples until the time is up, `stop` is ready, or those that the
+    /// recording is about have ended. `progress` is told about once a second.
+    pub async fn run(
+        &mut self,
+        stop: impl Future<Output = ()>,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<Ended, SessionError> {
+        let mut stop = std::pin::pin!(stop);
+        let deadline = self
+            .options
+            .duration
+            .map(|duration| tokio::time::Instant::from_std(self.started + duration));
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        let mut next_drain = tokio::time::Instant::now() + self.interval;
+        let mut rings = self.ring_readiness()?;
+        let targets = std::mem::take(&mut self.targets);
+        let all_ended = wait_for_all(&targets);
+        let mut all_ended = std::pin::pin!(all_ended);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => return Ok(Ended::Stopped),
+                () = sleep_until(deadline) => return Ok(Ended::Duration),
+                () = &mut all_ended, if !targets.is_empty() => break,
+                () = tokio::time::sleep_until(next_drain) => {
+                    self.drain();
+                    next_drain = tokio::time::Instant::now() + self.interval;
+                }
+                () = any_readable(&rings) => self.listen(),
+                _ = housekeeping.tick() => {
+                    if self.keep_house() {
+                        rings = self.ring_readiness()?;
+                    }
+                    progress(Progress {
+                        elapsed: self.started.elapsed(),
+                        samples: self.attribution.samples(),
+                        processes: self.attribution.processes().len(),
+                    });
+                }
+            }
+        }
+        match &mut self.command {
+            None => Ok(Ended::TargetsEnded),
+            Some(command) => command
+                .wait()
+                .map(Ended::Command)
+                .map_err(system("wait for the command")),
+        }
+    }
+
+    /// Stops the timers, drains what is left and names it.
+    ///
+    /// Returns the command too, which may still run.
+    pub fn finish(mut self) -> (Recording, Option<Child>) {
+        self.timers.stop();
+        let stopped = Instant::now();
+        let duration_ns = (stopped - self.started).as_nanos() as u64;
+        let ledger = self.ledger();
+        self.drain();
+        self.drain();
+        self.attribution.refresh_all(&mut self.table);
+        let rss_bytes = cost::rss_bytes();
+        let names = self.symbolizer.finish();
+        let counters = self.drain.counters();
+        let sum = |of: fn(&probe::CpuCounters) -> u64| counters.iter().map(of).sum::<u64>();
+        let table = self.table.counters();
+        let recording = Recording {
+            event: self.options.event,
+            frequency_hz: self.options.frequency_hz,
+            cpus: self.possible_cpus,
+            start: self.start,
+            duration_ns,
+            stopped,
+            lifecycle: Lifecycle {
+                records: table.records,
+                lost_records: table.lost_records + self.sideband.malformed(),
+                unpinned_files: table.unpinned_files,
+                scope_overflows: sum(|cpu| cpu.scope_overflows),
+            },
+            boot_unix_ns: boot_unix_ns(),
+            bpf_ns: cost::extrapolate_bpf_ns(
+                sum(|cpu| cpu.clocked_ns),
+                sum(|cpu| cpu.clocked_ticks),
+                ledger.ticks,
+            ),
+            ledger,
+            attribution: self.attribution,
+            names,
+            peak_rss_bytes: self.peak_rss_bytes.max(rss_bytes),
+            bpf_map_bytes: self.programs.map_bytes(),
+        };
+        (recording, self.command)
+    }
+
+    fn ledger(&self) -> Ledger {
+        let counters = self.drain.counters();
+        let enabled_ns = self.timers.enabled_ns(counters.len());
+        let times = cpus::times().unwrap_or_default();
+        let time_of = |times: &[cpus::CpuTime], cpu: usize| {
+            let found = times.iter().find(|time| time.cpu as usize == cpu);
+            found.map_or((0, 0), |time| (time.idle_ns + time.iowait_ns, time.steal_ns))
+        };
+        let accounts: Vec<_> = counters
+            .into_iter()
+            .zip(enabled_ns)
+            .enumerate()
+            .map(|(cpu, (counters, enabled_ns))| {
+                let (idle_before, steal_before) = time_of(&self.times_at_start, cpu);
+                let (idle_after, steal_after) = time_of(&times, cpu);
+                CpuAccount {
+                    counters,
+                    enabled_ns,
+                    idle_ns: idle_after.saturating_sub(idle_before),
+                    steal_ns: steal_after.saturating_sub(steal_before),
+                }
+            })
+            .collect();
+        let rate = self.options.event.has_rate();
+        Ledger::new(&accounts, rate.then_some(self.options.frequency_hz))
+    }
+
+    /// Takes what was counted; hears first what happened until then.
+    fn drain(&mut self) {
+        let Self {
+            drain,
+            sideband,
+            table,
+            attribution,
+            ..
+        } = self;
+        let mut news = None;
+        let mut lost = 0;
+        let fullest = drain.drain(|region| {
+            // After the flip, so that every mapping of these samples is known.
+            if news.is_none() {
+                let records = sideband.read();
+                lost += probe::lost(&records);
+                table.apply(records);
+                news = Some(());
+            }
+            attribution.add(region, table);
+        });
+        self.heard_losses(lost);
+        self.symbolizer.submit(self.attribution.traces.take_queries());
+        if self.options.drain_interval.is_none() {
+            if fullest > 0.5 {
+                self.interval = (self.interval / 2).max(MIN_DRAIN);
+            } else if fullest < 0.1 {
+                self.interval = (self.interval * 2).min(MAX_DRAIN);
+            }
+        }
+    }
+
+    /// Takes what the side band has to say.
+    fn listen(&mut self) {
+        let records = self.sideband.read();
+        let lost = probe::lost(&records);
+        self.table.apply(records);
+        self.heard_losses(lost);
+    }
+
+    /// After losses, what is known of processes may be old: reads them again.
+    fn heard_losses(&mut self, lost: u64) {
+        if lost == 0 {
+            return;
+        }
+        self.lost_records += lost;
+        tracing::warn!(lost, "the kernel dropped process events; reading /proc again");
+        if let Err(error) = self.table.scan(|_| true) {
+            tracing::warn!(%error, "cannot read /proc again");
+        }
+    }
+
+    /// Returns whether there are new rings to listen to.
+    fn keep_house(&mut self) -> bool {
+        self.listen();
+        self.peak_rss_bytes = self.peak_rss_bytes.max(cost::rss_bytes());
+        // What ended two drains ago has no samples left in the kernel.
+        let kept_ns = 2 * (self.interval.max(HOUSEKEEPING)).as_nanos() as u64;
+        self.table
+            .forget(crate::process::monotonic_ns().saturating_sub(kept_ns));
+        let Ok(online) = cpus::online() else {
+            return false;
+        };
+        self.timers.follow_cpus(&online);
+        let before = self.sideband.descriptors().len();
+        if let Err(error) = self.sideband.follow_cpus(&online) {
+            tracing::warn!(%error, "cannot listen to process events of a new CPU");
+        }
+        self.sideband.descriptors().len() != before
+    }
+
+    fn ring_readiness(&self) -> Result<Vec<AsyncFd<RawFd>>, SessionError> {
+        self.sideband
+            .descriptors()
+            .into_iter()
+            .map(|fd| {
+                AsyncFd::with_interest(fd, Interest::READABLE)
+                    .map_err(system("wait for process events"))
+            })
+            .collect()
+    }
+}
+
+fn load(
+    options: &Options,
+    facts: &HostFacts,
+    possible_cpus: u32,
+) -> Result<Programs, SessionError> {
+    let task = match &facts.task_layout {
+        Ok(layout) => *layout,
+        Err(error) => {
+            return Err(SessionError::System {
+                action: "read the kernel's types",
+                error: io::Error::other(error.to_string()),
+            });
+        }
+    };
+    let mut settings = settings::settings(options, facts, task, random_seed()?);
+    if facts.pid_namespace.is_some_and(|namespace| !namespace.initial) {
+        let (namespace, level) = probe::own_pid_namespace(&settings)?;
+        settings.pid_namespace = namespace;
+        settings.pid_namespace_level = level;
+    }
+    let programs = Programs::load(&settings, possible_cpus)?;
+    if let Scope::Cgroup(cgroup) = &options.scope {
+        programs.set_cgroup(cgroup.as_fd())?;
+    }
+    Ok(programs)
+}
+
+/// Tells the programs who is in scope at the start; returns those, or `None`
+/// when it cannot be said by process.
+fn bring_into_scope(
+    scope: &Scope,
+    programs: &Programs,
+    targets: &[Target],
+    command: Option<&HeldCommand>,
+) -> Result<Option<HashSet<u32>>, SessionError> {
+    let mut known = HashSet::new();
+    let mut add = |target: &Target| {
+        known.insert(target.pid);
+        programs.add_process(target.pid, target.start_clock_ticks)
+    };
+    match scope {
+        Scope::Processes { children, .. } => {
+            targets.iter().try_for_each(&mut add)?;
+            if *children {
+                let pids: Vec<u32> = targets.iter().map(|target| target.pid).collect();
+                // Until none is found: one may fork while the list is read.
+                loop {
+                    let found = scope::new_descendants(&pids, &known);
+                    if found.is_empty() {
+                        break;
+                    }
+                    for target in &found {
+                        known.insert(target.pid);
+                        programs.add_process(target.pid, target.start_clock_ticks)?;
+                    }
+                }
+            }
+        }
+        Scope::Command(_) => {
+            if let Some(command) = command {
+                add(&scope::target(command.pid)?)?;
+            }
+        }
+        Scope::Host | Scope::Comm(_) | Scope::Cgroup(_) => return Ok(None),
+    }
+    Ok(Some(known))
+}
+
+fn watch(pidfd: OwnedFd) -> Result<AsyncFd<OwnedFd>, SessionError> {
+    AsyncFd::with_interest(pidfd, Interest::READABLE).map_err(system("watch a process"))
+}
+
+/// Ready when all of these processes have ended.
+async fn wait_for_all(targets: &[AsyncFd<OwnedFd>]) {
+    for target in targets {
+        // Stays readable for good; an error means that it cannot be watched.
+        let _ready = target.readable().await;
+    }
+}
+
+/// Ready when one of the rings has something to read.
+async fn any_readable(rings: &[AsyncFd<RawFd>]) {
+    std::future::poll_fn(|context| {
+        let mut ready = false;
+        for ring in rings {
+            if let std::task::Poll::Ready(Ok(mut guard)) = ring.poll_read_ready(context) {
+                guard.clear_ready();
+                ready = true;
+            }
+        }
+        if ready {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn open_file_limit() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the kernel writes one rlimit.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    limit.rlim_cur
+}
+
+fn random_seed() -> Result<[u64; 2], SessionError> {
+    let mut seed = [0_u64; 2];
+    // SAFETY: the kernel writes at most the size that is said.
+    let filled = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), size_of_val(&seed), 0) };
+    if filled < 0 {
+        return Err(system("get random numbers")(io::Error::last_os_error()));
+    }
+    Ok(seed)
+}
+
+/// What to add to a time of `CLOCK_BOOTTIME` to get one of `CLOCK_REALTIME`.
+fn boot_unix_ns() -> i64 {
+    let clock = |clock| {
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: the kernel writes one timespec.
+        unsafe { libc::clock_gettime(clock, &raw mut time) };
+        time.tv_sec * 1_000_000_000 + time.tv_nsec
+    };
+    clock(libc::CLOCK_REALTIME) - clock(libc::CLOCK_BOOTTIME)
+}

@@ -36,11 +36,13 @@ pub(super) struct Kernel {
 impl Kernel {
     /// Nothing is read before the first address is asked for.
     pub(super) fn new(kallsyms: PathBuf) -> Self {
-        let mut source = KernelSource::default();
-        source.kallsyms = MaybeDefault::Some(kallsyms);
-        // A vmlinux that happens to lie in /boot need not be this kernel's.
-        source.vmlinux = MaybeDefault::None;
-        source.debug_syms = false;
+        let source = KernelSource {
+            kallsyms: MaybeDefault::Some(kallsyms),
+            // A vmlinux that happens to lie in /boot need not be this kernel's.
+            vmlinux: MaybeDefault::None,
+            debug_syms: false,
+            ..KernelSource::default()
+        };
         Self {
             source: Source::Kernel(source),
             parser: new_parser(),

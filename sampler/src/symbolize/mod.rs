@@ -10,7 +10,7 @@
 //! and nothing that a process can write beside its ELF files (a perf map) is
 //! ever opened.
 //!
-//! An ELF file is hostile. [`inspect`] looks at its headers first and decides
+//! An ELF file is hostile. `inspect` looks at its headers first and decides
 //! what of it the parser may see; a file that fails or panics the parser loses
 //! its own names and nothing else. What a parser inside this process cannot
 //! survive is a file truncated under its mapping (`SIGBUS`) and DWARF nested

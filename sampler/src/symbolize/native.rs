@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use blazesym::symbolize::source::{Elf, Source};
-use blazesym::symbolize::{Input, Symbolized, Symbolizer};
+use blazesym::symbolize::{Input, Reason, Symbolized, Symbolizer};
 
 use crate::object::{FileOffset, PinnedFile};
 
@@ -44,6 +44,15 @@ struct View {
     /// A separate debug file has other file offsets and is asked by virtual
     /// address.
     is_separate: bool,
+}
+
+/// What a view says about one address.
+#[derive(Debug, PartialEq, Eq)]
+enum LookedUp {
+    /// Its frames; none where it has no name.
+    Frames(Vec<FrameName>),
+    /// What covers the address cannot be read.
+    Broken,
 }
 
 impl NativeFile {
@@ -98,8 +107,11 @@ impl NativeFile {
                 let parser = self.parser.get_or_insert_with(new_parser);
                 match catch_unwind(AssertUnwindSafe(|| view.look_up(parser, &addresses))) {
                     Ok(Some(found)) => {
-                        for (at, frames) in asked.into_iter().zip(found) {
-                            answers[at] = Named::from(frames);
+                        for (at, looked_up) in asked.into_iter().zip(found) {
+                            match looked_up {
+                                LookedUp::Frames(frames) => answers[at] = Named::from(frames),
+                                LookedUp::Broken => self.lost_debug_info |= view.with_debug_info,
+                            }
                         }
                         open.retain(|&at| answers[at].is_empty());
                     }
@@ -159,9 +171,8 @@ impl View {
         }
     }
 
-    /// The frames at each address, none where it has no name; `None` if the
-    /// file is refused as a whole.
-    fn look_up(&self, parser: &Symbolizer, addresses: &[u64]) -> Option<Vec<Vec<FrameName>>> {
+    /// What is at each address; `None` if the file is refused as a whole.
+    fn look_up(&self, parser: &Symbolizer, addresses: &[u64]) -> Option<Vec<LookedUp>> {
         let symbols = self.ask(parser, self.with_debug_info, addresses)?;
         let doubtful: Vec<usize> = (0..symbols.len())
             .filter(|&at| {
@@ -180,9 +191,12 @@ impl View {
         let named = symbols.iter().zip(&elf_symbols);
         Some(
             named
-                .map(|(symbolized, elf_symbol)| {
-                    let symbol = symbolized.as_sym();
-                    symbol.map_or_else(Vec::new, |symbol| frames(symbol, elf_symbol.as_deref()))
+                .map(|(symbolized, elf_symbol)| match symbolized {
+                    Symbolized::Sym(symbol) => {
+                        LookedUp::Frames(frames(symbol, elf_symbol.as_deref()))
+                    }
+                    Symbolized::Unknown(Reason::IgnoredError) => LookedUp::Broken,
+                    Symbolized::Unknown(_) => LookedUp::Frames(Vec::new()),
                 })
                 .collect(),
         )

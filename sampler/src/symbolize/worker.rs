@@ -78,14 +78,20 @@ impl Symbolizer {
     }
 }
 
+/// The vDSO is read when the first address in it turns up.
+enum Vdso {
+    NotAsked,
+    Unreadable,
+    Open(Box<NativeFile>),
+}
+
 struct Worker {
     options: Options,
     files: HashMap<FileId, NativeFile>,
     /// Files with an open parser, the least recently used first.
     open_parsers: VecDeque<FileId>,
     kernel: Kernel,
-    /// `None` until asked for; a vDSO that cannot be read is `Some(None)`.
-    vdso: Option<Option<NativeFile>>,
+    vdso: Vdso,
     names: Names,
 }
 
@@ -96,7 +102,7 @@ impl Worker {
             options,
             files: HashMap::new(),
             open_parsers: VecDeque::new(),
-            vdso: None,
+            vdso: Vdso::NotAsked,
             names: Names::default(),
         }
     }
@@ -154,14 +160,19 @@ impl Worker {
     }
 
     fn vdso(&mut self) -> Option<&mut NativeFile> {
-        let vdso = self.vdso.get_or_insert_with(|| match vdso::pin() {
-            Ok(pin) => Some(NativeFile::open(pin, &[])),
-            Err(error) => {
-                tracing::debug!(%error, "the vDSO cannot be read");
-                None
-            }
-        });
-        vdso.as_mut()
+        if let Vdso::NotAsked = self.vdso {
+            self.vdso = match vdso::pin() {
+                Ok(pin) => Vdso::Open(Box::new(NativeFile::open(pin, &[]))),
+                Err(error) => {
+                    tracing::debug!(%error, "the vDSO cannot be read");
+                    Vdso::Unreadable
+                }
+            };
+        }
+        match &mut self.vdso {
+            Vdso::Open(file) => Some(file),
+            Vdso::NotAsked | Vdso::Unreadable => None,
+        }
     }
 
     /// Marks a file as used last, and closes the parser used longest ago.
@@ -183,8 +194,11 @@ impl Worker {
             stats.failed_files += u64::from(file.has_failed());
             stats.files_without_debug_info += u64::from(!file.has_failed() && file.lost_debug_info);
         }
-        let native = self.files.values().chain(self.vdso.iter().flatten());
-        stats.parser_panics = native.map(|file| file.panics).sum::<u64>() + self.kernel.panics;
+        let panics = self.files.values().map(|file| file.panics);
+        stats.parser_panics = panics.sum::<u64>() + self.kernel.panics;
+        if let Vdso::Open(file) = &self.vdso {
+            stats.parser_panics += file.panics;
+        }
         stats.kernel_names_hidden = self.kernel.names_hidden;
         self.names
     }

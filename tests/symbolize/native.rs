@@ -10,7 +10,7 @@ use crate::fixture::{
     Built, C_SOURCE, CPP_SOURCE, RUST_SOURCE, Said, addr2line, build, file_offset, function,
     functions, in_file, names_of, pin,
 };
-use crate::tool::{Outcome, Stop, fail, trial};
+use crate::tool::{Outcome, Stop, fail, run, trial};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         trial("rust_v0_reads_as_its_source", || rust("v0", "_R")),
         trial("rust_legacy_reads_as_its_source", || rust("legacy", "_ZN")),
         trial("a_program_without_dwarf_has_symbols", symbols_only),
+        trial("a_plt_stub_is_not_what_lies_before_it", plt),
         trial("a_bad_file_costs_its_own_names_only", bad_files),
         trial("broken_dwarf_costs_lines_and_not_names", broken_dwarf),
         trial("a_name_of_foreign_bytes_is_harmless", foreign_bytes),
@@ -160,6 +161,30 @@ fn symbols_only() -> Outcome {
     }
 }
 
+/// `_init` has no size and lies right before the PLT.
+fn plt() -> Outcome {
+    let source = "#include <stdio.h>\nint main(void) { return puts(\"\"); }";
+    let arguments = ["-g", "-O2", "-no-pie", "-Wl,-z,lazy"];
+    let built = build("cc", "c", source, &arguments)?;
+    let program = built.program.to_string_lossy();
+    let sections = run("readelf", ["-SW", &*program])?;
+    let plt = sections.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().skip_while(|field| *field != ".plt");
+        u64::from_str_radix(fields.nth(2)?, 16).ok()
+    });
+    let Some(plt) = plt else {
+        return Err(Stop::Missing("a program without a PLT".into()));
+    };
+    let init = run("nm", [&*program])?;
+    if !init.contains(" T _init") {
+        return Err(Stop::Missing("a C library without _init".into()));
+    }
+    match &frames_at(&built.program, plt + 0x12)?[..] {
+        [] => Ok(()),
+        other => fail(format!("{other:?}")),
+    }
+}
+
 fn bad_files() -> Outcome {
     let built = build("cc", "c", C_SOURCE, &["-g", "-O2"])?;
     let whole = fs::read(&built.program)?;
@@ -211,7 +236,7 @@ fn broken_dwarf() -> Outcome {
     let abbreviations = built.dir.path().join("abbreviations");
     fs::write(&abbreviations, [0xff; 64])?;
     let section = format!(".debug_abbrev={}", abbreviations.display());
-    crate::tool::run("objcopy", ["--update-section", &section, &*program])?;
+    run("objcopy", ["--update-section", &section, &*program])?;
     let start = function(&built.program, "outer")?.start;
     let offset = file_offset(&built.program, start)?;
     let file = pin(&built.program)?;

@@ -94,6 +94,8 @@ pub(super) struct Section {
     pub kind: u64,
     /// `sh_flags`.
     pub flags: u64,
+    /// `sh_addr`.
+    pub virtual_start: u64,
     offset: u64,
     size_bytes: u64,
     link: u64,
@@ -227,6 +229,7 @@ impl Header {
             name: Vec::new(),
             kind: at(4, (4, 4)),
             flags: at(8, (8, 8)),
+            virtual_start: at(12, (16, 8)),
             offset: at(16, (24, 8)),
             size_bytes: at(20, (32, 8)),
             link: at(24, (40, 4)),
@@ -241,6 +244,11 @@ impl Section {
     pub(super) fn file_range(&self) -> Result<Range<u64>, ElfError> {
         let end = self.offset.checked_add(self.size_bytes);
         Ok(self.offset..end.ok_or(ElfError::BrokenHeaders)?)
+    }
+
+    /// The addresses it is loaded at.
+    pub(super) fn virtual_range(&self) -> Range<u64> {
+        self.virtual_start..self.virtual_start.saturating_add(self.size_bytes)
     }
 
     /// Its bytes, if they are at most so many.

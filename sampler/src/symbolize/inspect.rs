@@ -20,6 +20,7 @@ const SEGMENT_LOAD: u64 = 1;
 const SEGMENT_EXECUTABLE: u64 = 1;
 const SECTION_NOTE: u64 = 7;
 const SECTION_NO_BITS: u64 = 8;
+const SECTION_EXECUTABLE: u64 = 4;
 const SECTION_COMPRESSED: u64 = 0x800;
 const COMPRESSED_ZLIB: u64 = 1;
 const COMPRESSED_ZSTD: u64 = 2;
@@ -29,6 +30,7 @@ const NOTE_GNU_BUILD_ID: u64 = 3;
 #[derive(Debug, Default)]
 pub(super) struct Image {
     code: Vec<Segment>,
+    code_sections: Vec<Range<u64>>,
     /// It carries DWARF itself.
     pub has_debug_info: bool,
     /// Its compressed sections, should there be any, inflate within bounds.
@@ -50,6 +52,14 @@ impl Image {
         segment
             .virtual_start
             .checked_add(offset.0 - segment.file.start)
+    }
+
+    /// Whether two virtual addresses lie in the same section of code. A symbol
+    /// without a size reaches to the end of its section at most: `_init` does
+    /// not cover the PLT behind it.
+    pub(super) fn is_one_section(&self, one: u64, other: u64) -> bool {
+        let holds_both = |section: &Range<u64>| section.contains(&one) && section.contains(&other);
+        self.code_sections.is_empty() || self.code_sections.iter().any(holds_both)
     }
 }
 
@@ -82,6 +92,9 @@ pub(super) fn inspect(file: &(impl ReadAt + ?Sized)) -> Result<Image, ElfError> 
                     .ok_or(ElfError::SymbolsTooLarge)?;
             }
             _ => {}
+        }
+        if section.flags & SECTION_EXECUTABLE != 0 {
+            image.code_sections.push(section.virtual_range());
         }
         if section.kind == SECTION_NOTE && image.build_id.is_none() {
             // A note section too large to be one holds no build ID.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use blazesym::symbolize::source::{Elf, Source};
-use blazesym::symbolize::{Input, Reason, Symbolized, Symbolizer};
+use blazesym::symbolize::{Input, Reason, Sym, Symbolized, Symbolizer};
 
 use crate::object::{FileOffset, PinnedFile};
 
@@ -105,7 +105,9 @@ impl NativeFile {
                 .unzip();
             if !addresses.is_empty() {
                 let parser = self.parser.get_or_insert_with(new_parser);
-                match catch_unwind(AssertUnwindSafe(|| view.look_up(parser, &addresses))) {
+                match catch_unwind(AssertUnwindSafe(|| {
+                    view.look_up(parser, &self.image, &addresses)
+                })) {
                     Ok(Some(found)) => {
                         for (at, looked_up) in asked.into_iter().zip(found) {
                             match looked_up {
@@ -172,7 +174,12 @@ impl View {
     }
 
     /// What is at each address; `None` if the file is refused as a whole.
-    fn look_up(&self, parser: &Symbolizer, addresses: &[u64]) -> Option<Vec<LookedUp>> {
+    fn look_up(
+        &self,
+        parser: &Symbolizer,
+        image: &Image,
+        addresses: &[u64],
+    ) -> Option<Vec<LookedUp>> {
         let symbols = self.ask(parser, self.with_debug_info, addresses)?;
         let doubtful: Vec<usize> = (0..symbols.len())
             .filter(|&at| {
@@ -192,6 +199,9 @@ impl View {
         Some(
             named
                 .map(|(symbolized, elf_symbol)| match symbolized {
+                    Symbolized::Sym(symbol) if !is_covered(symbol, image) => {
+                        LookedUp::Frames(Vec::new())
+                    }
                     Symbolized::Sym(symbol) => {
                         LookedUp::Frames(frames(symbol, elf_symbol.as_deref()))
                     }
@@ -217,6 +227,13 @@ impl View {
         };
         parser.symbolize(&Source::Elf(elf), input).ok()
     }
+}
+
+/// Whether a symbol can be the one at its address. Only one without a size can
+/// fail to be; DWARF's functions of several parts have neither size nor start.
+fn is_covered(symbol: &Sym<'_>, image: &Image) -> bool {
+    let address = symbol.addr.wrapping_add(symbol.offset as u64);
+    symbol.size.is_some() || symbol.addr == 0 || image.is_one_section(symbol.addr, address)
 }
 
 /// A parser for one file, which is pinned and therefore never looked at again

@@ -1,0 +1,100 @@
+//! From the parser's answer to frames.
+
+use blazesym::symbolize::{CodeInfo, Sym};
+
+use super::demangle::{MAX_NAME_BYTES, clean, demangle, is_mangled};
+use super::names::FrameName;
+
+/// The deepest chain of inlined calls that is kept; compilers stay far below.
+const MAX_INLINED: usize = 128;
+
+/// What an inlined function is called when its name lies in another file.
+const NAMELESS_INLINED: &str = "[inlined]";
+
+/// The frames of a symbol, innermost inlined function first; none if it has no
+/// name.
+///
+/// `elf_symbol` is what the symbol table calls the same address. DWARF leaves
+/// the linkage name out for some functions (C++ functions with internal
+/// linkage), and the whole name where it lies in a supplementary file.
+pub(super) fn frames(symbol: &Sym<'_>, elf_symbol: Option<&str>) -> Vec<FrameName> {
+    let Some(system_name) = system_name(&symbol.name, elf_symbol) else {
+        return Vec::new();
+    };
+    let outermost = frame(system_name, symbol.code_info.as_deref());
+    let inlined = symbol.inlined.iter().rev().take(MAX_INLINED);
+    inlined
+        .map(|function| {
+            let name = match function.name.as_ref() {
+                "" => NAMELESS_INLINED,
+                name => name,
+            };
+            frame(name, function.code_info.as_ref())
+        })
+        .chain([outermost])
+        .collect()
+}
+
+/// The raw symbol: the one of the two names that says more.
+fn system_name<'a>(debug_name: &'a str, elf_symbol: Option<&'a str>) -> Option<&'a str> {
+    let better = elf_symbol.filter(|symbol| {
+        debug_name.is_empty()
+            || (!is_mangled(debug_name)
+                && is_mangled(symbol)
+                // Same function, not one that covers it by chance.
+                && demangle(symbol).contains(debug_name))
+    });
+    better
+        .or(Some(debug_name))
+        .filter(|name| !name.trim().is_empty())
+}
+
+fn frame(system_name: &str, code: Option<&CodeInfo<'_>>) -> FrameName {
+    FrameName {
+        name: demangle(system_name),
+        system_name: clean(system_name),
+        source_file: code.map_or_else(String::new, source_file),
+        line: code.and_then(|code| code.line).unwrap_or(0),
+        column: code.and_then(|code| code.column).map_or(0, u32::from),
+    }
+}
+
+/// Directory and file as the compiler recorded them; "" if too long to be a
+/// path.
+fn source_file(code: &CodeInfo<'_>) -> String {
+    let path = code.to_path();
+    if path.as_os_str().len() > MAX_NAME_BYTES {
+        return String::new();
+    }
+    clean(&path.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_symbol_table_completes_what_dwarf_leaves_out() {
+        for (debug_name, elf_symbol, expected) in [
+            ("main", Some("main"), Some("main")),
+            ("memcpy", Some("__GI_memcpy"), Some("memcpy")),
+            (
+                "area",
+                Some("_ZN8geometryL4areaEd"),
+                Some("_ZN8geometryL4areaEd"),
+            ),
+            ("area", Some("_ZN8geometry6volumeEd"), Some("area")),
+            ("_Z4areav", Some("_Z6volumev"), Some("_Z4areav")),
+            ("", Some("f"), Some("f")),
+            ("", None, None),
+            ("", Some(""), None),
+            ("f", None, Some("f")),
+        ] {
+            assert_eq!(
+                system_name(debug_name, elf_symbol),
+                expected,
+                "{debug_name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What symbolization found.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::place::PlaceKey;
+
+/// One frame of source code: a function, or a function inlined into one.
+///
+/// All text is valid UTF-8 without NUL and at most a few KiB long, whatever the
+/// file said; it may hold control characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FrameName {
+    /// The name for people, demangled.
+    pub name: String,
+    /// The name as the file has it.
+    pub system_name: String,
+    /// Path of the source file as the compiler recorded it; "" if unknown.
+    pub source_file: String,
+    /// Line, counted from 1; 0 if unknown.
+    pub line: u32,
+    /// Column, counted from 1; 0 if unknown.
+    pub column: u32,
+}
+
+/// The frames at one address, innermost inlined function first. Empty where no
+/// name is known.
+pub type Named = Arc<[FrameName]>;
+
+/// The names of all addresses that were asked for.
+#[derive(Debug, Default)]
+pub struct Names {
+    places: HashMap<PlaceKey, HashMap<u64, Named>>,
+    stats: Stats,
+}
+
+/// What symbolization achieved, counted in distinct addresses and files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Distinct addresses with a name.
+    pub named: u64,
+    /// Distinct addresses without one.
+    pub unnamed: u64,
+    /// Files asked about.
+    pub files: u64,
+    /// Files of which nothing could be read: not ELF, truncated, broken.
+    pub failed_files: u64,
+    /// Files whose debug information had to be left aside, so that they have
+    /// symbols only: broken, too large when decompressed, or pointing to other
+    /// files.
+    pub files_without_debug_info: u64,
+    /// Panics of the parser that were caught.
+    pub parser_panics: u64,
+    /// The kernel keeps its symbols from us (`kptr_restrict`, no privilege, no
+    /// kallsyms), so kernel frames have no names.
+    pub kernel_names_hidden: bool,
+}
+
+impl Names {
+    /// The frames at an address; `None` if it was never asked for.
+    pub fn get(&self, place: &PlaceKey, address: u64) -> Option<&Named> {
+        self.places.get(place)?.get(&address)
+    }
+
+    /// What was achieved.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Whether an address has been answered, named or not.
+    pub(super) fn knows(&self, place: &PlaceKey, address: u64) -> bool {
+        self.get(place, address).is_some()
+    }
+
+    /// Records the answer for an address; the first one stays.
+    pub(super) fn insert(&mut self, place: PlaceKey, address: u64, named: Named) {
+        let is_named = !named.is_empty();
+        let slot = self.places.entry(place).or_default().entry(address);
+        if let std::collections::hash_map::Entry::Vacant(slot) = slot {
+            slot.insert(named);
+            if is_named {
+                self.stats.named += 1;
+            } else {
+                self.stats.unnamed += 1;
+            }
+        }
+    }
+
+    /// The counters that are not kept by [`Self::insert`].
+    pub(super) fn stats_mut(&mut self) -> &mut Stats {
+        &mut self.stats
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test that unwraps says what it expects
+    use super::*;
+
+    fn named(name: &str) -> Named {
+        Arc::from([FrameName {
+            name: name.to_owned(),
+            system_name: name.to_owned(),
+            source_file: String::new(),
+            line: 0,
+            column: 0,
+        }])
+    }
+
+    #[test]
+    fn an_address_nobody_asked_for_differs_from_one_without_a_name() {
+        let mut names = Names::default();
+        names.insert(PlaceKey::Kernel, 1, named("f"));
+        names.insert(PlaceKey::Kernel, 2, Arc::from([]));
+        assert_eq!(names.get(&PlaceKey::Kernel, 1).unwrap()[0].name, "f");
+        assert!(names.get(&PlaceKey::Kernel, 2).unwrap().is_empty());
+        assert!(names.get(&PlaceKey::Kernel, 3).is_none());
+        assert!(names.get(&PlaceKey::Vdso, 1).is_none());
+    }
+
+    #[test]
+    fn each_distinct_address_counts_once() {
+        let mut names = Names::default();
+        names.insert(PlaceKey::Kernel, 1, named("f"));
+        names.insert(PlaceKey::Kernel, 1, named("g"));
+        names.insert(PlaceKey::Vdso, 1, Arc::from([]));
+        assert_eq!((names.stats().named, names.stats().unnamed), (1, 1));
+        assert_eq!(names.get(&PlaceKey::Kernel, 1).unwrap()[0].name, "f");
+    }
+}

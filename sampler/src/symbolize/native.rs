@@ -1,0 +1,248 @@
+//! The names in one ELF file.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use blazesym::symbolize::source::{Elf, Source};
+use blazesym::symbolize::{Input, Reason, Sym, Symbolized, Symbolizer};
+
+use crate::object::{FileOffset, PinnedFile};
+
+use super::debug_file;
+use super::demangle::is_mangled;
+use super::frames::frames;
+use super::headers::ElfError;
+use super::inspect::{Image, inspect};
+use super::names::{FrameName, Named};
+
+/// One ELF file and what is left to try on it.
+///
+/// Each file has a parser of its own, so that nothing in one can spoil another,
+/// and so that a cache keyed by path never outlives the descriptor that the
+/// path (`/proc/self/fd/N`) stands for.
+pub(super) struct NativeFile {
+    image: Image,
+    /// In the order in which they are asked. One that fails as a whole is
+    /// removed and never asked again.
+    views: Vec<View>,
+    parser: Option<Symbolizer>,
+    /// Keeps device and inode from being given to another file.
+    _pin: Arc<PinnedFile>,
+    /// The file has, or seems to have, DWARF that we cannot use.
+    pub lost_debug_info: bool,
+    /// Panics of the parser that were caught.
+    pub panics: u64,
+}
+
+/// One way to look into a file.
+#[derive(Debug)]
+struct View {
+    file: Arc<PinnedFile>,
+    with_debug_info: bool,
+    /// A separate debug file has other file offsets and is asked by virtual
+    /// address.
+    is_separate: bool,
+}
+
+/// What a view says about one address.
+#[derive(Debug, PartialEq, Eq)]
+enum LookedUp {
+    /// Its frames; none where it has no name.
+    Frames(Vec<FrameName>),
+    /// What covers the address cannot be read.
+    Broken,
+}
+
+impl NativeFile {
+    /// Looks at a file's headers and for its debug file. A file that is no
+    /// usable ELF file simply has no names.
+    pub(super) fn open(pin: Arc<PinnedFile>, debug_dirs: &[PathBuf]) -> Self {
+        let inspected = File::open(pin.reopen_path())
+            .map_err(ElfError::from)
+            .and_then(|file| inspect(&file));
+        let (image, views, lost_debug_info) = match inspected {
+            Ok(image) => {
+                let (views, lost) = views(&pin, &image, debug_dirs);
+                (image, views, lost)
+            }
+            Err(error) => {
+                // The path is the target's: it is quoted, and its bytes escaped.
+                tracing::debug!(path = ?pin.path, %error, "a file without usable symbols");
+                (Image::default(), Vec::new(), false)
+            }
+        };
+        Self {
+            image,
+            views,
+            parser: None,
+            _pin: pin,
+            lost_debug_info,
+            panics: 0,
+        }
+    }
+
+    /// Whether nothing is left to try.
+    pub(super) fn has_failed(&self) -> bool {
+        self.views.is_empty()
+    }
+
+    /// Frees what the parser holds; it is built anew when it is needed.
+    pub(super) fn close_parser(&mut self) {
+        self.parser = None;
+    }
+
+    /// The frames at each of the file offsets.
+    pub(super) fn name(&mut self, offsets: &[FileOffset]) -> Vec<Named> {
+        let mut answers: Vec<Named> = vec![Named::from([]); offsets.len()];
+        let mut open: Vec<usize> = (0..offsets.len()).collect();
+        let mut next = 0;
+        while let Some(view) = self.views.get(next) {
+            let (asked, addresses): (Vec<usize>, Vec<u64>) = open
+                .iter()
+                .filter_map(|&at| Some((at, view.address(&self.image, offsets[at])?)))
+                .unzip();
+            if !addresses.is_empty() {
+                let parser = self.parser.get_or_insert_with(new_parser);
+                match catch_unwind(AssertUnwindSafe(|| {
+                    view.look_up(parser, &self.image, &addresses)
+                })) {
+                    Ok(Some(found)) => {
+                        for (at, looked_up) in asked.into_iter().zip(found) {
+                            match looked_up {
+                                LookedUp::Frames(frames) => answers[at] = Named::from(frames),
+                                LookedUp::Broken => self.lost_debug_info |= view.with_debug_info,
+                            }
+                        }
+                        open.retain(|&at| answers[at].is_empty());
+                    }
+                    refused => {
+                        self.panics += u64::from(refused.is_err());
+                        self.drop_view(next);
+                        continue;
+                    }
+                }
+            }
+            next += 1;
+        }
+        answers
+    }
+
+    fn drop_view(&mut self, index: usize) {
+        let view = self.views.remove(index);
+        self.lost_debug_info |= view.with_debug_info;
+        // What a panic left behind is not trusted, not even to be dropped well.
+        let parser = self.parser.take();
+        self.panics += u64::from(catch_unwind(AssertUnwindSafe(|| drop(parser))).is_err());
+        tracing::debug!(path = ?view.file.path, view.with_debug_info, "a file refused by the parser");
+    }
+}
+
+/// The ways to look into a file, best first, and whether its debug information
+/// is out of reach.
+fn views(pin: &Arc<PinnedFile>, image: &Image, debug_dirs: &[PathBuf]) -> (Vec<View>, bool) {
+    let own = |with_debug_info| View {
+        file: Arc::clone(pin),
+        with_debug_info,
+        is_separate: false,
+    };
+    let symbols_only = own(false);
+    if image.has_debug_info && image.inflates_within_bounds && !image.links_to_files {
+        return (vec![own(true), symbols_only], false);
+    }
+    match debug_file::find(pin, image, debug_dirs) {
+        Some(file) => {
+            let separate = |with_debug_info| View {
+                file: Arc::clone(&file),
+                with_debug_info,
+                is_separate: true,
+            };
+            (vec![separate(true), separate(false), symbols_only], false)
+        }
+        None => (vec![symbols_only], image.has_debug_info),
+    }
+}
+
+impl View {
+    fn address(&self, image: &Image, offset: FileOffset) -> Option<u64> {
+        if self.is_separate {
+            image.virtual_address(offset)
+        } else {
+            Some(offset.0)
+        }
+    }
+
+    /// What is at each address; `None` if the file is refused as a whole.
+    fn look_up(
+        &self,
+        parser: &Symbolizer,
+        image: &Image,
+        addresses: &[u64],
+    ) -> Option<Vec<LookedUp>> {
+        let symbols = self.ask(parser, self.with_debug_info, addresses)?;
+        let doubtful: Vec<usize> = (0..symbols.len())
+            .filter(|&at| {
+                let symbol = symbols[at].as_sym();
+                self.with_debug_info && symbol.is_some_and(|symbol| !is_mangled(&symbol.name))
+            })
+            .collect();
+        let mut elf_symbols: Vec<Option<String>> = vec![None; symbols.len()];
+        if !doubtful.is_empty() {
+            let addresses: Vec<u64> = doubtful.iter().map(|&at| addresses[at]).collect();
+            let found = self.ask(parser, false, &addresses).unwrap_or_default();
+            for (at, symbolized) in doubtful.into_iter().zip(found) {
+                elf_symbols[at] = symbolized.as_sym().map(|symbol| symbol.name.to_string());
+            }
+        }
+        let named = symbols.iter().zip(&elf_symbols);
+        Some(
+            named
+                .map(|(symbolized, elf_symbol)| match symbolized {
+                    Symbolized::Sym(symbol) if !is_covered(symbol, image) => {
+                        LookedUp::Frames(Vec::new())
+                    }
+                    Symbolized::Sym(symbol) => {
+                        LookedUp::Frames(frames(symbol, elf_symbol.as_deref()))
+                    }
+                    Symbolized::Unknown(Reason::IgnoredError) => LookedUp::Broken,
+                    Symbolized::Unknown(_) => LookedUp::Frames(Vec::new()),
+                })
+                .collect(),
+        )
+    }
+
+    fn ask<'parser>(
+        &self,
+        parser: &'parser Symbolizer,
+        with_debug_info: bool,
+        addresses: &[u64],
+    ) -> Option<Vec<Symbolized<'parser>>> {
+        let mut elf = Elf::new(self.file.reopen_path());
+        elf.debug_syms = with_debug_info;
+        let input = if self.is_separate {
+            Input::VirtOffset(addresses)
+        } else {
+            Input::FileOffset(addresses)
+        };
+        parser.symbolize(&Source::Elf(elf), input).ok()
+    }
+}
+
+/// Whether a symbol can be the one at its address. Only one without a size can
+/// fail to be; DWARF's functions of several parts have neither size nor start.
+fn is_covered(symbol: &Sym<'_>, image: &Image) -> bool {
+    let address = symbol.addr.wrapping_add(symbol.offset as u64);
+    symbol.size.is_some() || symbol.addr == 0 || image.is_one_section(symbol.addr, address)
+}
+
+/// A parser for one file, which is pinned and therefore never looked at again
+/// for changes of its path.
+fn new_parser() -> Symbolizer {
+    Symbolizer::builder()
+        .enable_auto_reload(false)
+        .enable_code_info(true)
+        .enable_inlined_fns(true)
+        .enable_demangling(false)
+        .build()
+}

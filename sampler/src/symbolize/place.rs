@@ -1,0 +1,52 @@
+//! Where an address lies.
+
+use std::sync::Arc;
+
+use crate::object::{FileId, PinnedFile};
+
+/// The thing an address is an offset into.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// An ELF file; addresses are file offsets.
+    File(Arc<PinnedFile>),
+    /// The kernel and its modules; addresses are absolute.
+    Kernel,
+    /// The vDSO of this machine's own word size; addresses are offsets into
+    /// its image. (A 32-bit process on a 64-bit kernel has another one.)
+    Vdso,
+}
+
+/// The identity of a [`Place`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PlaceKey {
+    /// The file with this device and inode. Unambiguous as long as the file is
+    /// pinned, and the worker keeps its pin until it ends.
+    File(FileId),
+    /// The kernel and its modules.
+    Kernel,
+    /// The vDSO.
+    Vdso,
+}
+
+impl Place {
+    /// The identity by which [`super::Names`] is asked.
+    pub fn key(&self) -> PlaceKey {
+        match self {
+            Self::File(file) => PlaceKey::File(file.id),
+            Self::Kernel => PlaceKey::Kernel,
+            Self::Vdso => PlaceKey::Vdso,
+        }
+    }
+}
+
+/// One address to be named.
+///
+/// It is looked up as it is: whoever asks for a caller's frame has already
+/// subtracted one from the return address.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// What the address is an offset into.
+    pub place: Place,
+    /// File offset, kernel address, or offset into the vDSO image.
+    pub address: u64,
+}

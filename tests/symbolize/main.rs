@@ -1,0 +1,21 @@
+//! Names of addresses in real ELF files, compared with what binutils say.
+//!
+//! The files are built here by the machine's own compilers. A missing tool
+//! skips a test visibly, and fails it where `CI=true`.
+
+mod fixture;
+mod kernel;
+mod native;
+mod separate;
+mod tool;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::from_args();
+    let mut trials: Vec<Trial> = Vec::new();
+    trials.extend(native::trials());
+    trials.extend(separate::trials());
+    trials.extend(kernel::trials());
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

@@ -1,0 +1,112 @@
+//! Programs whose debug information lies in another file.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use sampler::symbolize::{Options, Place, Symbolizer};
+
+use crate::fixture::{Built, C_SOURCE, build, file_offset, function, in_file, pin};
+use crate::tool::{Outcome, Stop, fail, run, trial};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("a_debug_file_beside_the_program_is_used", beside),
+        trial("a_debug_file_is_found_by_build_id_alone", by_build_id),
+        trial("a_stale_debug_file_is_not_used", stale),
+        trial("a_debug_link_to_a_fifo_does_not_hang", fifo),
+    ]
+}
+
+/// A stripped program; what was stripped is in `program.debug` beside it, and
+/// it says so. `dynamic` symbols stay.
+fn stripped() -> Result<(Built, u64), Stop> {
+    let arguments = ["-g", "-O2", "-rdynamic", "-Wl,--build-id=sha1"];
+    let built = build("cc", "c", C_SOURCE, &arguments)?;
+    let offset = file_offset(&built.program, function(&built.program, "outer")?.start)?;
+    let program = built.program.to_string_lossy();
+    let debug = format!("{program}.debug");
+    run("objcopy", ["--only-keep-debug", &*program, &debug])?;
+    run("objcopy", ["--strip-all", &*program])?;
+    let link = format!("--add-gnu-debuglink={debug}");
+    run("objcopy", [link.as_str(), &*program])?;
+    Ok((built, offset))
+}
+
+/// Name and line of the outermost frame, and how many frames there are.
+fn outermost(
+    program: &Path,
+    offset: u64,
+    debug_dir: &Path,
+) -> Result<Option<(String, u32, usize)>, Stop> {
+    let file = pin(program)?;
+    let symbolizer = Symbolizer::spawn(Options {
+        debug_dirs: vec![debug_dir.to_owned()],
+        ..Options::default()
+    })?;
+    symbolizer.submit(in_file(&file, &[offset]));
+    let names = symbolizer.finish();
+    let answer = names.get(&Place::File(file).key(), offset);
+    Ok(answer.and_then(|answer| {
+        let frame = answer.last()?;
+        Some((frame.name.clone(), frame.line, answer.len()))
+    }))
+}
+
+fn beside() -> Outcome {
+    let (built, offset) = stripped()?;
+    match outermost(&built.program, offset, Path::new("/nonexistent"))? {
+        Some((name, line, _)) if name == "outer" && line > 0 => Ok(()),
+        other => fail(format!("{other:?}")),
+    }
+}
+
+fn by_build_id() -> Outcome {
+    let (built, offset) = stripped()?;
+    let program = built.program.to_string_lossy();
+    run("objcopy", ["--remove-section=.gnu_debuglink", &*program])?;
+    let notes = run("readelf", ["-n", &*program])?;
+    let Some(id) = notes
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Build ID: "))
+    else {
+        return fail("no build ID");
+    };
+    let debug_dir = built.dir.path().join("debug");
+    let dir = debug_dir.join(".build-id").join(&id[..2]);
+    fs::create_dir_all(&dir)?;
+    let debug = built.dir.path().join("program.debug");
+    fs::rename(debug, dir.join(format!("{}.debug", &id[2..])))?;
+    match outermost(&built.program, offset, &debug_dir)? {
+        Some((name, line, _)) if name == "outer" && line > 0 => Ok(()),
+        other => fail(format!("{other:?}")),
+    }
+}
+
+fn stale() -> Outcome {
+    let (built, offset) = stripped()?;
+    let other = C_SOURCE.replace("outer", "wrong");
+    let other = build("cc", "c", &other, &["-g", "-O2", "-Wl,--build-id=sha1"])?;
+    fs::copy(&other.program, built.dir.path().join("program.debug"))?;
+    match outermost(&built.program, offset, Path::new("/nonexistent"))? {
+        Some((name, 0, 1)) if name == "outer" => Ok(()),
+        other => fail(format!("{other:?}")),
+    }
+}
+
+fn fifo() -> Outcome {
+    let (built, offset) = stripped()?;
+    let debug = built.dir.path().join("program.debug");
+    fs::remove_file(&debug)?;
+    run("mkfifo", [debug.as_os_str()])?;
+    let start = Instant::now();
+    let found = outermost(&built.program, offset, Path::new("/nonexistent"))?;
+    if start.elapsed() > Duration::from_secs(10) {
+        return fail("it waited");
+    }
+    match found {
+        Some((name, 0, 1)) if name == "outer" => Ok(()),
+        other => fail(format!("{other:?}")),
+    }
+}

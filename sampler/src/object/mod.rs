@@ -1,7 +1,9 @@
 //! One ELF file: its identity, its open descriptor, its build ID.
 
 mod address;
+mod build_id;
 mod pinned;
 
 pub use address::FileOffset;
+pub use build_id::find_build_id;
 pub use pinned::{BuildId, FileId, PinnedFile};

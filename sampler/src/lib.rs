@@ -7,6 +7,7 @@
 //! [`session`] is the one that runs the journey and [`commands`] are its users.
 
 pub mod object;
+pub mod probe;
 pub mod process;
 pub mod profile;
 pub mod symbolize;

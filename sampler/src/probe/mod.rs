@@ -1,0 +1,4 @@
+//! Getting samples out of the kernel.
+
+pub mod host;
+pub mod perf_abi;

@@ -1,0 +1,118 @@
+//! The offsets that the eBPF programs need to know a thread.
+
+use super::btf::Btf;
+
+/// Byte offsets of the members of the kernel's `task_struct`, `pid` and
+/// `upid`; sizes where the name says `_bytes`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TaskLayout {
+    /// `task_struct.start_boottime` (nanoseconds of `CLOCK_BOOTTIME`), or
+    /// `real_start_time` before Linux 5.5.
+    pub start_boottime: u32,
+    /// `task_struct.group_leader`.
+    pub group_leader: u32,
+    /// `task_struct.self_exec_id`.
+    pub self_exec_id: u32,
+    /// Bytes of `self_exec_id`: 8, or 4 before Linux 5.7.
+    pub self_exec_id_bytes: u32,
+    /// `task_struct.comm`.
+    pub comm: u32,
+    /// `task_struct.pid`: the thread ID.
+    pub pid: u32,
+    /// `task_struct.tgid`: the process ID.
+    pub tgid: u32,
+    /// `task_struct.mm`: null in a kernel thread.
+    pub mm: u32,
+    /// `task_struct.flags`.
+    pub flags: u32,
+    /// `task_struct.thread_pid`.
+    pub thread_pid: u32,
+    /// `pid.level`: how many pid namespaces lie above the thread's own.
+    pub pid_level: u32,
+    /// `pid.numbers`: one `upid` for each level.
+    pub pid_numbers: u32,
+    /// Bytes of a `upid`.
+    pub upid_bytes: u32,
+    /// `upid.nr`: the number in that namespace.
+    pub upid_nr: u32,
+    /// `upid.ns`: the namespace.
+    pub upid_ns: u32,
+}
+
+/// A member that this kernel's structures do not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this kernel's types hold no {structure}.{member}")]
+pub struct MissingMember {
+    /// The structure.
+    pub structure: &'static str,
+    /// The member.
+    pub member: &'static str,
+}
+
+/// Looks all of them up.
+pub fn task_layout(btf: &Btf<'_>) -> Result<TaskLayout, MissingMember> {
+    let missing = |structure, member| MissingMember { structure, member };
+    let offset = |structure, member| {
+        btf.member_offset_bytes(structure, member)
+            .ok_or(missing(structure, member))
+    };
+    let task = |member| offset("task_struct", member);
+    Ok(TaskLayout {
+        start_boottime: task("start_boottime").or_else(|_| task("real_start_time"))?,
+        group_leader: task("group_leader")?,
+        self_exec_id: task("self_exec_id")?,
+        self_exec_id_bytes: btf
+            .member_size_bytes("task_struct", "self_exec_id")
+            .ok_or(missing("task_struct", "self_exec_id"))?,
+        comm: task("comm")?,
+        pid: task("pid")?,
+        tgid: task("tgid")?,
+        mm: task("mm")?,
+        flags: task("flags")?,
+        thread_pid: task("thread_pid")?,
+        pid_level: offset("pid", "level")?,
+        pid_numbers: offset("pid", "numbers")?,
+        upid_bytes: btf
+            .struct_size_bytes("upid")
+            .ok_or(missing("upid", "(size)"))?,
+        upid_nr: offset("upid", "nr")?,
+        upid_ns: offset("upid", "ns")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is the failure report
+
+    use super::super::btf;
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_has_every_member() {
+        let Ok(bytes) = btf::read_kernel() else {
+            eprintln!("skipped: this kernel shows no BTF");
+            return;
+        };
+        let layout = task_layout(&Btf::parse(&bytes).unwrap()).unwrap();
+        // `pid` and `tgid` are neighbours of four bytes, and a `upid` is a
+        // number, its padding and a pointer.
+        assert_eq!(layout.tgid, layout.pid + 4);
+        assert_eq!(
+            (layout.upid_nr, layout.upid_ns, layout.upid_bytes),
+            (0, 8, 16)
+        );
+        assert!(matches!(layout.self_exec_id_bytes, 4 | 8));
+    }
+
+    #[test]
+    fn a_kernel_without_the_member_is_told_by_its_name() {
+        // BTF with no types at all.
+        let mut bytes = vec![0u8; 24];
+        bytes[..2].copy_from_slice(&0xEB9F_u16.to_ne_bytes());
+        bytes[2] = 1;
+        bytes[4..8].copy_from_slice(&24u32.to_ne_bytes());
+        let error = task_layout(&Btf::parse(&bytes).unwrap()).unwrap_err();
+        assert_eq!(error.structure, "task_struct");
+        assert!(error.to_string().contains("task_struct.real_start_time"));
+    }
+}

@@ -47,10 +47,12 @@ pub struct PerfEventAttr {
     pub aux_watermark: u32,
     /// Deepest call chain.
     pub sample_max_stack: u16,
-    reserved_2: u16,
+    /// Zero.
+    pub reserved_2: u16,
     /// Bytes of AUX area in each sample.
     pub aux_sample_size: u32,
-    reserved_3: u32,
+    /// Zero.
+    pub reserved_3: u32,
     /// Payload of a `sigtrap` event.
     pub sig_data: u64,
 }

@@ -82,13 +82,14 @@ mod kind {
 }
 
 /// The fixed part of a type.
-struct Type {
+struct Node {
     name: u32,
     kind: u8,
     /// The `kind_flag`: in a structure, members carry a bit-field size.
     flag: bool,
     members: usize,
-    size_or_type: u32,
+    /// The size in bytes, or the number of another type.
+    size_or_target: u32,
     /// Where in the type section the kind's own data starts.
     data: usize,
 }
@@ -218,7 +219,7 @@ impl<'a> Btf<'a> {
             let ty = self.ty(id)?;
             match ty.kind {
                 kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
-                    id = TypeId(ty.size_or_type)
+                    id = TypeId(ty.size_or_target);
                 }
                 _ => return Some(id),
             }
@@ -243,26 +244,26 @@ impl<'a> Btf<'a> {
                 | kind::UNION
                 | kind::ENUM
                 | kind::ENUM64
-                | kind::FLOAT => return elements.checked_mul(ty.size_or_type),
+                | kind::FLOAT => return elements.checked_mul(ty.size_or_target),
                 _ => return None,
             }
         }
         None
     }
 
-    fn ty(&self, TypeId(id): TypeId) -> Option<Type> {
+    fn ty(&self, TypeId(id): TypeId) -> Option<Node> {
         let start = *self.starts.get((id as usize).checked_sub(1)?)? as usize;
         self.type_at(start)
     }
 
-    fn type_at(&self, start: usize) -> Option<Type> {
+    fn type_at(&self, start: usize) -> Option<Node> {
         let info = u32_at(self.types, start + 4)?;
-        Some(Type {
+        Some(Node {
             name: u32_at(self.types, start)?,
             kind: (info >> 24 & 0x1f) as u8,
             flag: info >> 31 == 1,
             members: (info & 0xffff) as usize,
-            size_or_type: u32_at(self.types, start + 8)?,
+            size_or_target: u32_at(self.types, start + 8)?,
             data: start + TYPE_BYTES,
         })
     }

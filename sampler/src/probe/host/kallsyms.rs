@@ -120,11 +120,11 @@ ffffffffc0000000 t __softirqentry_text_start_not\t[module]
 
     #[test]
     fn hidden_addresses_are_no_addresses() {
-        let hidden: String = SHOWN
+        let zeroed: Vec<String> = SHOWN
             .lines()
-            .map(|line| format!("0000000000000000{}\n", &line[16..]))
+            .map(|line| format!("{:016x}{}", 0, &line[16..]))
             .collect();
-        let sections = TextSections::from_lines(hidden.as_bytes()).unwrap();
+        let sections = TextSections::from_lines(zeroed.join("\n").as_bytes()).unwrap();
         assert_eq!(sections, TextSections::default());
     }
 

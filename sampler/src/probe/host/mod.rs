@@ -2,9 +2,11 @@
 //!
 //! Each file reads one thing, with a pure parser and a thin reader.
 
+pub mod bpf_features;
 pub mod btf;
 pub mod cgroup;
 pub mod cpus;
+pub mod events;
 pub mod kallsyms;
 pub mod kernel;
 pub mod lockdown;

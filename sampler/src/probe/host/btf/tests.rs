@@ -157,7 +157,7 @@ fn bpftool_members(dump: &str, structure: &str) -> Vec<(String, u32)> {
         .filter_map(|line| {
             let name = line.split('\'').nth(1)?;
             let bits: u32 = line.split("bits_offset=").nth(1)?.trim().parse().ok()?;
-            (name != "(anon)" && bits % 8 == 0).then(|| (name.to_owned(), bits / 8))
+            (name != "(anon)" && bits.is_multiple_of(8)).then(|| (name.to_owned(), bits / 8))
         })
         .collect()
 }

@@ -6,6 +6,7 @@
 //! addresses, [`profile`] holds the result and [`format`] writes it.
 //! [`session`] is the one that runs the journey and [`commands`] are its users.
 
+pub mod commands;
 pub mod object;
 pub mod probe;
 pub mod process;

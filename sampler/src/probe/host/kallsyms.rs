@@ -4,12 +4,15 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::ops::Range;
 
-/// Sections of the kernel's text that tell how a task came into the kernel.
+/// The kernel's code and those of its sections that tell how a task came into
+/// the kernel.
 ///
 /// Each is None where the kernel has no such section, or hides its addresses
 /// from this caller (`kptr_restrict`, or no `CAP_SYSLOG`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TextSections {
+pub struct KernelText {
+    /// Where the code starts.
+    pub start: Option<u64>,
     /// Entry code: system calls, exceptions and interrupts.
     pub entry: Option<Range<u64>>,
     /// The part of it that interrupts use.
@@ -18,7 +21,8 @@ pub struct TextSections {
     pub softirq_entry: Option<Range<u64>>,
 }
 
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
+    "_stext",
     "__entry_text_start",
     "__entry_text_end",
     "__irqentry_text_start",
@@ -27,7 +31,7 @@ const NAMES: [&str; 6] = [
     "__softirqentry_text_end",
 ];
 
-impl TextSections {
+impl KernelText {
     /// Reads `/proc/kallsyms` once, as far as the last of the names.
     pub fn read() -> io::Result<Self> {
         Self::from_lines(BufReader::with_capacity(
@@ -43,21 +47,17 @@ impl TextSections {
             (range.start < range.end).then_some(range)
         };
         Ok(Self {
-            entry: range(0),
-            irq_entry: range(2),
-            softirq_entry: range(4),
+            start: found[0],
+            entry: range(1),
+            irq_entry: range(3),
+            softirq_entry: range(5),
         })
     }
-}
 
-/// Whether the caller sees real addresses: the start of the kernel's text has
-/// one that is not zero.
-pub fn addresses_shown() -> io::Result<bool> {
-    let [text] = find(
-        BufReader::with_capacity(1 << 16, File::open("/proc/kallsyms")?),
-        ["_stext"],
-    )?;
-    Ok(text.is_some())
+    /// Whether the caller sees addresses of the kernel at all.
+    pub fn is_shown(&self) -> bool {
+        self.start.is_some()
+    }
 }
 
 /// The addresses of symbols of the kernel proper (not of modules) in lines of
@@ -97,6 +97,7 @@ mod tests {
 
     const SHOWN: &str = "\
 0000000000000000 A fixed_percpu_data
+ffffffff81000000 T _stext
 ffffffff81000010 T __entry_text_start
 ffffffff81000300 T __irqentry_text_start
 ffffffff81000f70 T __irqentry_text_end
@@ -106,7 +107,7 @@ ffffffffc0000000 t __softirqentry_text_start_not\t[module]
 
     #[test]
     fn sections_are_found_by_their_ends() {
-        let sections = TextSections::from_lines(SHOWN.as_bytes()).unwrap();
+        let sections = KernelText::from_lines(SHOWN.as_bytes()).unwrap();
         assert_eq!(
             sections.entry,
             Some(0xffff_ffff_8100_0010..0xffff_ffff_8100_1a87)
@@ -116,6 +117,7 @@ ffffffffc0000000 t __softirqentry_text_start_not\t[module]
             Some(0xffff_ffff_8100_0300..0xffff_ffff_8100_0f70)
         );
         assert_eq!(sections.softirq_entry, None);
+        assert!(sections.is_shown());
     }
 
     #[test]
@@ -124,8 +126,8 @@ ffffffffc0000000 t __softirqentry_text_start_not\t[module]
             .lines()
             .map(|line| format!("{:016x}{}", 0, &line[16..]))
             .collect();
-        let sections = TextSections::from_lines(zeroed.join("\n").as_bytes()).unwrap();
-        assert_eq!(sections, TextSections::default());
+        let sections = KernelText::from_lines(zeroed.join("\n").as_bytes()).unwrap();
+        assert_eq!(sections, KernelText::default());
     }
 
     #[test]
@@ -133,7 +135,7 @@ ffffffffc0000000 t __softirqentry_text_start_not\t[module]
         let text =
             b"zz T __entry_text_start\n\xff\xfe\n\n12\nffffffff81000010 T __entry_text_start\n\
             ffffffff81000000 T __entry_text_end";
-        let sections = TextSections::from_lines(&text[..]).unwrap();
+        let sections = KernelText::from_lines(&text[..]).unwrap();
         assert_eq!(
             sections.entry, None,
             "an end before its start is no section"
@@ -142,11 +144,11 @@ ffffffffc0000000 t __softirqentry_text_start_not\t[module]
 
     #[test]
     fn root_sees_the_entry_code_of_the_running_kernel() {
-        if !addresses_shown().unwrap_or(false) {
+        let sections = KernelText::read().unwrap();
+        if !sections.is_shown() {
             eprintln!("skipped: this caller may not see kernel addresses");
             return;
         }
-        let sections = TextSections::read().unwrap();
         let entry = sections.entry.unwrap();
         assert!(entry.start > u64::MAX / 2, "kernel addresses are high");
     }

@@ -1,7 +1,5 @@
 //! Whether the kernel protects itself from root.
 
-use std::io;
-
 use super::small_file;
 
 /// The state of the lockdown security module: see `kernel_lockdown(7)`.
@@ -19,12 +17,9 @@ pub enum Lockdown {
 
 impl Lockdown {
     /// Reads `/sys/kernel/security/lockdown`.
-    pub fn read() -> io::Result<Self> {
-        match small_file::read_text("/sys/kernel/security/lockdown") {
-            Ok(text) => Ok(Self::parse(&text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::Absent),
-            Err(error) => Err(error),
-        }
+    pub fn read() -> Self {
+        small_file::read_text("/sys/kernel/security/lockdown")
+            .map_or(Self::Absent, |text| Self::parse(&text))
     }
 
     /// The state in brackets, as in `none [integrity] confidentiality`.

@@ -1,6 +1,8 @@
 //! The offsets that the eBPF programs need to know a thread.
 
-use super::btf::Btf;
+use std::io;
+
+use super::btf::{self, Btf, BtfError};
 
 /// Byte offsets of the members of the kernel's `task_struct`, `pid` and
 /// `upid`; sizes where the name says `_bytes`.
@@ -49,6 +51,26 @@ pub struct MissingMember {
     pub member: &'static str,
 }
 
+/// Why the running kernel's layout is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// The kernel shows no types, or not to this caller.
+    #[error("cannot read {path}: {0}", path = btf::KERNEL_BTF)]
+    Unreadable(io::ErrorKind),
+    /// It shows something else.
+    #[error("{path}: {0}", path = btf::KERNEL_BTF)]
+    Damaged(#[from] BtfError),
+    /// Its structures are unlike any that is known.
+    #[error(transparent)]
+    Missing(#[from] MissingMember),
+}
+
+/// The layout of the running kernel.
+pub fn read() -> Result<TaskLayout, LayoutError> {
+    let bytes = btf::read_kernel().map_err(|error| LayoutError::Unreadable(error.kind()))?;
+    Ok(task_layout(&Btf::parse(&bytes)?)?)
+}
+
 /// Looks all of them up.
 pub fn task_layout(btf: &Btf<'_>) -> Result<TaskLayout, MissingMember> {
     let missing = |structure, member| MissingMember { structure, member };
@@ -84,16 +106,17 @@ pub fn task_layout(btf: &Btf<'_>) -> Result<TaskLayout, MissingMember> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is the failure report
 
-    use super::super::btf;
     use super::*;
 
     #[test]
     fn the_running_kernel_has_every_member() {
-        let Ok(bytes) = btf::read_kernel() else {
-            eprintln!("skipped: this kernel shows no BTF");
-            return;
+        let layout = match read() {
+            Err(LayoutError::Unreadable(_)) => {
+                eprintln!("skipped: this kernel shows no BTF");
+                return;
+            }
+            layout => layout.unwrap(),
         };
-        let layout = task_layout(&Btf::parse(&bytes).unwrap()).unwrap();
         // `pid` and `tgid` are neighbours of four bytes, and a `upid` is a
         // number, its padding and a pointer.
         assert_eq!(layout.tgid, layout.pid + 4);

@@ -115,7 +115,9 @@ impl CgroupMounts {
         if let Class::Version2(file) = as_given {
             return self.describe(path, file);
         }
-        for mount in &self.version2 {
+        // `.` is not the top of the hierarchy, `/` is.
+        let named = path.is_absolute() || below != Path::new("");
+        for mount in self.version2.iter().filter(|_| named) {
             if let Class::Version2(file) = classify(&mount.point.join(&below)) {
                 return self.describe(path, file);
             }

@@ -7,7 +7,7 @@ use super::kallsyms::KernelText;
 use super::lockdown::Lockdown;
 use super::pid_namespace::PidNamespace;
 use super::privilege::Privilege;
-use super::sysctl::{self, Sysctls};
+use super::sysctl::{ResourceLimits, Sysctls};
 use super::task_layout::{self, LayoutError, TaskLayout};
 use super::{cpus, kernel};
 
@@ -32,8 +32,8 @@ pub struct HostFacts {
     pub sysctls: Sysctls,
     /// Protection against root.
     pub lockdown: Lockdown,
-    /// Bytes of memory the caller may pin; None is no limit.
-    pub memlock_limit_bytes: Option<u64>,
+    /// What the caller may use up.
+    pub limits: ResourceLimits,
     /// Mounted cgroup hierarchies.
     pub cgroups: CgroupMounts,
     /// The caller's pid namespace; None without a `/proc`.
@@ -57,7 +57,7 @@ impl HostFacts {
             bpf: BpfFeatures::probe(),
             sysctls: Sysctls::read(),
             lockdown: Lockdown::read(),
-            memlock_limit_bytes: sysctl::memlock_limit_bytes(),
+            limits: ResourceLimits::read(),
             cgroups: CgroupMounts::read().unwrap_or_default(),
             pid_namespace: PidNamespace::read().ok(),
             online_cpus,

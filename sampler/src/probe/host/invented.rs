@@ -10,7 +10,7 @@ use super::kallsyms::KernelText;
 use super::lockdown::Lockdown;
 use super::pid_namespace::PidNamespace;
 use super::privilege::{CapabilitySet, Privilege};
-use super::sysctl::Sysctls;
+use super::sysctl::{ResourceLimits, Sysctls};
 use super::task_layout::TaskLayout;
 
 /// Root on a virtual machine of today: everything but hardware events.
@@ -21,6 +21,7 @@ pub(crate) fn able_host() -> HostFacts {
         privilege: Some(Privilege {
             euid: 0,
             effective: CapabilitySet::ALL,
+            bounding: CapabilitySet::ALL,
             initial_user_namespace: true,
         }),
         task_layout: Ok(TaskLayout::default()),
@@ -48,7 +49,10 @@ pub(crate) fn able_host() -> HostFacts {
             unprivileged_bpf_disabled: Some(2),
         },
         lockdown: Lockdown::Off,
-        memlock_limit_bytes: Some(8 << 20),
+        limits: ResourceLimits {
+            pinned_bytes: Some(8 << 20),
+            open_files: Some(1 << 20),
+        },
         cgroups: CgroupMounts {
             version2: vec![CgroupMount {
                 root: PathBuf::from("/"),
@@ -70,6 +74,7 @@ pub(crate) fn nobody(mut host: HostFacts) -> HostFacts {
     host.privilege = Some(Privilege {
         euid: 65534,
         effective: CapabilitySet::default(),
+        bounding: CapabilitySet::ALL,
         initial_user_namespace: true,
     });
     host.kernel_text = KernelText::default();

@@ -69,15 +69,16 @@ impl CapabilitySet {
         Self(self.0 & !(1 << capability as u32))
     }
 
-    fn has(self, capability: Capability) -> bool {
+    /// Whether it holds the capability itself.
+    pub fn has(self, capability: Capability) -> bool {
         self.0 >> capability as u32 & 1 == 1
     }
 
-    /// The effective set in the text of `/proc/PID/status`.
-    pub fn parse_status(status: &str) -> Option<Self> {
+    /// One of the sets in the text of `/proc/PID/status`, such as `CapEff`.
+    fn parse_status(status: &str, set: &str) -> Option<Self> {
         let hex = status
             .lines()
-            .find_map(|line| line.strip_prefix("CapEff:"))?;
+            .find_map(|line| line.strip_prefix(set)?.strip_prefix(':'))?;
         u64::from_str_radix(hex.trim(), 16).ok().map(Self)
     }
 }
@@ -89,7 +90,9 @@ pub struct Privilege {
     pub euid: u32,
     /// Effective capabilities.
     pub effective: CapabilitySet,
-    /// Whether they count for the host: in any other user namespace than the
+    /// Those that it can gain by exec: a file with more is not executed.
+    pub bounding: CapabilitySet,
+    /// Whether the effective ones count for the host: in any other user namespace than the
     /// first, BPF and perf ignore them.
     pub initial_user_namespace: bool,
 }
@@ -101,19 +104,20 @@ impl Privilege {
     /// Reads `/proc/self`.
     pub fn read() -> io::Result<Self> {
         let status = small_file::read_text("/proc/self/status")?;
-        let effective = CapabilitySet::parse_status(&status).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                "/proc/self/status holds no CapEff line",
-            )
-        })?;
+        let set = |name| {
+            CapabilitySet::parse_status(&status, name).ok_or_else(|| {
+                let message = format!("/proc/self/status holds no {name} line");
+                io::Error::new(io::ErrorKind::InvalidData, message)
+            })
+        };
         // A kernel without user namespaces has no such file, and one namespace.
         let initial_user_namespace = std::fs::metadata("/proc/self/ns/user")
             .map_or(true, |metadata| metadata.ino() == INITIAL_USER_NAMESPACE);
         Ok(Self {
             // SAFETY: geteuid takes nothing and cannot fail.
             euid: unsafe { libc::geteuid() },
-            effective,
+            effective: set("CapEff")?,
+            bounding: set("CapBnd")?,
             initial_user_namespace,
         })
     }
@@ -128,7 +132,7 @@ mod tests {
     #[test]
     fn the_effective_set_is_read_and_not_the_permitted_one() {
         let status = "Name:\tx\nCapPrm:\tffffffffffffffff\nCapEff:\t000000c000000004\n";
-        let set = CapabilitySet::parse_status(status).unwrap();
+        let set = CapabilitySet::parse_status(status, "CapEff").unwrap();
         assert!(set.grants(Capability::Bpf));
         assert!(set.grants(Capability::Perfmon));
         assert!(set.grants(Capability::DacReadSearch));
@@ -147,8 +151,11 @@ mod tests {
 
     #[test]
     fn a_status_without_the_line_is_no_set() {
-        assert_eq!(CapabilitySet::parse_status("Name:\tx\n"), None);
-        assert_eq!(CapabilitySet::parse_status("CapEff:\tnonsense\n"), None);
+        assert_eq!(CapabilitySet::parse_status("Name:\tx\n", "CapEff"), None);
+        assert_eq!(
+            CapabilitySet::parse_status("CapEff:\tnonsense\n", "CapEff"),
+            None
+        );
     }
 
     #[test]

@@ -39,19 +39,35 @@ fn kernel(name: &str) -> Option<i64> {
     text.trim().parse().ok()
 }
 
-/// The soft limit of memory that the caller may pin, in bytes; None is no
-/// limit.
-pub fn memlock_limit_bytes() -> Option<u64> {
+/// What the caller may use up; None is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResourceLimits {
+    /// Memory that may be pinned, in bytes: the soft limit.
+    pub pinned_bytes: Option<u64>,
+    /// Files that may be open: the hard limit, to which anyone may raise it.
+    pub open_files: Option<u64>,
+}
+
+impl ResourceLimits {
+    /// Reads them.
+    pub fn read() -> Self {
+        let finite = |limit| (limit != libc::RLIM_INFINITY).then_some(limit);
+        Self {
+            pinned_bytes: finite(limit(libc::RLIMIT_MEMLOCK).rlim_cur),
+            open_files: finite(limit(libc::RLIMIT_NOFILE).rlim_max),
+        }
+    }
+}
+
+fn limit(resource: libc::__rlimit_resource_t) -> libc::rlimit {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: getrlimit fills the structure that it is given.
-    let result = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
-    if result != 0 {
-        return Some(0);
-    }
-    (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+    // SAFETY: getrlimit fills the structure that it is given; on failure the
+    // zeroes stay, which promise nothing.
+    unsafe { libc::getrlimit(resource, &raw mut limit) };
+    limit
 }
 
 #[cfg(test)]
@@ -63,6 +79,16 @@ mod tests {
     #[test]
     fn the_running_kernel_limits_the_sampling_rate() {
         assert!(Sysctls::read().perf_event_max_sample_rate_hz.unwrap() > 0);
+    }
+
+    #[test]
+    fn this_process_may_open_at_least_the_files_it_has_open() {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+        assert!(
+            ResourceLimits::read()
+                .open_files
+                .is_none_or(|limit| limit >= open)
+        );
     }
 
     #[test]

@@ -53,6 +53,14 @@ fn what_is_no_cgroup_is_told_from_what_does_not_exist() {
 }
 
 #[test]
+fn an_empty_path_is_not_the_whole_host() {
+    let mounts = CgroupMounts::read().unwrap();
+    let error = |path: &str| mounts.find(Path::new(path)).unwrap_err();
+    assert!(matches!(error(""), CgroupError::NotFound(_)));
+    assert!(matches!(error("."), CgroupError::NotACgroup(_)));
+}
+
+#[test]
 fn paths_of_version_1_are_named_as_such() {
     let mounts = CgroupMounts::read().unwrap();
     let Some(point) = mounts.version1.first() else {

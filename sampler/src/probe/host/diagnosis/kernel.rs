@@ -4,7 +4,8 @@ use super::super::bpf_features::{Helper, ProgramState};
 use super::super::events::EventState;
 use super::super::facts::HostFacts;
 use super::super::kernel::KernelVersion;
-use super::rights::{may_load, may_open_events};
+use super::super::privilege::Capability;
+use super::rights::{fix_for, has, may_load};
 use super::{Finding, State};
 
 pub(super) fn version(facts: &HostFacts) -> Finding {
@@ -99,8 +100,8 @@ fn event_found(state: EventState) -> String {
 
 fn event_fix(facts: &HostFacts, state: EventState) -> String {
     match state {
-        EventState::NotPermitted if !may_open_events(facts) => {
-            "run as root or with CAP_PERFMON".to_owned()
+        EventState::NotPermitted if !has(facts, Capability::Perfmon) => {
+            fix_for(facts, &[Capability::Perfmon])
         }
         EventState::NotPermitted => {
             "allow perf_event_open in the container's seccomp profile, or in the security module \
@@ -147,20 +148,21 @@ fn program(
         ProgramState::Works => return Finding::ok(item, "loads"),
         ProgramState::NotPermitted if !may_load(facts) => (
             "not permitted".to_owned(),
-            "run as root or with CAP_BPF and CAP_PERFMON",
+            fix_for(facts, &[Capability::Bpf, Capability::Perfmon]),
         ),
         ProgramState::NotPermitted => (
             "not permitted, whatever the capabilities".to_owned(),
             "allow bpf() in the container's seccomp profile, or in the security module that \
-             forbids it",
+             forbids it"
+                .to_owned(),
         ),
         ProgramState::Failed(libc::ENOSYS) => (
             "the kernel has no bpf()".to_owned(),
-            "boot a kernel built with CONFIG_BPF_SYSCALL=y",
+            "boot a kernel built with CONFIG_BPF_SYSCALL=y".to_owned(),
         ),
         ProgramState::Failed(errno) => (
             format!("refused: {}", errno_text(errno)),
-            "boot a kernel built with CONFIG_BPF_EVENTS=y",
+            "boot a kernel built with CONFIG_BPF_EVENTS=y".to_owned(),
         ),
     };
     Finding::not_ok(item, when_refused, found, cost, fix)

@@ -2,20 +2,12 @@
 
 use super::super::facts::HostFacts;
 use super::super::privilege::{Capability, Privilege};
+use super::settings::pinned_memory_suffices;
 use super::{Finding, State};
 
 /// Whether the caller's rights suffice to load the programs.
 pub(super) fn may_load(facts: &HostFacts) -> bool {
-    facts.privilege.is_some_and(|privilege| {
-        privilege.initial_user_namespace
-            && privilege.effective.grants(Capability::Bpf)
-            && privilege.effective.grants(Capability::Perfmon)
-    })
-}
-
-/// Whether they suffice to open events on the whole host.
-pub(super) fn may_open_events(facts: &HostFacts) -> bool {
-    has(facts, Capability::Perfmon)
+    has(facts, Capability::Bpf) && has(facts, Capability::Perfmon)
 }
 
 /// Whether the caller has a capability that counts for the host.
@@ -31,40 +23,58 @@ pub(super) fn rights(facts: &HostFacts) -> Vec<Finding> {
         // The line about /proc says it.
         return Vec::new();
     };
-    let mut findings = vec![privilege_line(privilege)];
+    let mut findings = vec![privilege_line(facts, privilege)];
     for (capability, state, cost) in CAPABILITIES {
-        findings.push(capability_line(privilege, capability, state, cost));
+        let state = match capability {
+            Capability::IpcLock if pinned_memory_suffices(facts) => State::Info,
+            Capability::SysResource if open_files_suffice(facts) => State::Info,
+            _ => state,
+        };
+        findings.push(capability_line(facts, privilege, capability, state, cost));
     }
     findings
 }
 
-fn privilege_line(privilege: Privilege) -> Finding {
-    let item = "privilege";
+/// One for each distinct file that a large host maps, with room to spare.
+const AMPLE_OPEN_FILES: u64 = 1 << 14;
+
+fn open_files_suffice(facts: &HostFacts) -> bool {
+    let limit = facts.limits.open_files;
+    limit.is_none_or(|limit| limit >= AMPLE_OPEN_FILES)
+}
+
+fn privilege_line(facts: &HostFacts, privilege: Privilege) -> Finding {
     let uid = privilege.euid;
-    if !privilege.initial_user_namespace {
-        return Finding::not_ok(
-            item,
-            State::Missing,
-            format!("uid {uid} of a user namespace, whose capabilities end at its border"),
-            "no program can be loaded and no event opened",
-            "run it outside of the user namespace (containers: rootful, with the host's user \
-             namespace)",
-        );
-    }
-    let lacking: Vec<_> = [Capability::Bpf, Capability::Perfmon]
+    let required = [Capability::Bpf, Capability::Perfmon];
+    let found = if privilege.initial_user_namespace {
+        let lacking: Vec<_> = required
+            .into_iter()
+            .filter(|&capability| !privilege.effective.grants(capability))
+            .map(Capability::name)
+            .collect();
+        if lacking.is_empty() {
+            return Finding::ok("privilege", format!("uid {uid}"));
+        }
+        format!("uid {uid} without {}", lacking.join(" and "))
+    } else {
+        format!("uid {uid} of a user namespace, whose capabilities end at its border")
+    };
+    // One command for all that a recording can use and this caller can get.
+    let useful: Vec<_> = CAPABILITIES
         .into_iter()
-        .filter(|&capability| !privilege.effective.grants(capability))
-        .map(Capability::name)
+        .filter(|&(capability, state, _)| match state {
+            State::Missing => !has(facts, capability),
+            State::Warning => !has(facts, capability) && privilege.bounding.has(capability),
+            State::Ok | State::Info => false,
+        })
+        .map(|(capability, ..)| capability)
         .collect();
-    if lacking.is_empty() {
-        return Finding::ok(item, format!("uid {uid}"));
-    }
     Finding::not_ok(
-        item,
+        "privilege",
         State::Missing,
-        format!("uid {uid} without {}", lacking.join(" and ")),
+        found,
         "no program can be loaded and no event opened",
-        fix_for(privilege, &lacking),
+        fix_for(facts, &useful),
     )
 }
 
@@ -104,13 +114,14 @@ const CAPABILITIES: [(Capability, State, &str); 9] = [
     (
         Capability::IpcLock,
         State::Warning,
-        "event rings stay within perf_event_mlock_kb and RLIMIT_MEMLOCK: bursts of new \
-         processes lose records",
+        "event rings stay within perf_event_mlock_kb and RLIMIT_MEMLOCK: where those are low, \
+         bursts of new processes lose records",
     ),
     (
         Capability::SysResource,
         State::Warning,
-        "the limit of open files cannot be raised: fewer files are held open for naming",
+        "the hard limit of open files stays: where that is low, fewer files are held open for \
+         naming",
     ),
     (
         Capability::SysAdmin,
@@ -120,41 +131,53 @@ const CAPABILITIES: [(Capability, State, &str); 9] = [
 ];
 
 fn capability_line(
+    facts: &HostFacts,
     privilege: Privilege,
     capability: Capability,
     state: State,
     cost: &str,
 ) -> Finding {
     let item = capability.name();
-    let counts = privilege.initial_user_namespace || state != State::Missing;
-    if counts && privilege.effective.grants(capability) {
+    if has(facts, capability) {
         return Finding::ok(item, "effective");
     }
-    Finding::not_ok(
-        item,
-        state,
-        if counts {
-            "not effective"
-        } else {
-            "effective in its user namespace only"
-        },
-        cost,
-        fix_for(privilege, &[item]),
-    )
+    let found = if privilege.effective.grants(capability) {
+        "effective in its user namespace only"
+    } else {
+        "not effective"
+    };
+    Finding::not_ok(item, state, found, cost, fix_for(facts, &[capability]))
 }
 
 /// How this caller comes by capabilities.
-fn fix_for(privilege: Privilege, names: &[&str]) -> String {
-    let names = names.join(",");
-    if privilege.euid == 0 {
-        let short = names.replace("CAP_", "");
-        return format!(
-            "start it with {names} (containers: --cap-add={short}; services: \
-             CapabilityBoundingSet=)"
-        );
+pub(super) fn fix_for(facts: &HostFacts, capabilities: &[Capability]) -> String {
+    let names: Vec<_> = capabilities.iter().map(|one| one.name()).collect();
+    match facts.privilege {
+        Some(privilege) if !privilege.initial_user_namespace => {
+            "run it outside of the user namespace (containers: rootful, with the host's user \
+             namespace)"
+                .to_owned()
+        }
+        // Root has them already unless something took them; and the kernel does
+        // not execute a file that bears more than the bounding set.
+        Some(Privilege { euid, bounding, .. })
+            if euid == 0 || capabilities.iter().any(|&one| !bounding.has(one)) =>
+        {
+            let flags: Vec<_> = names
+                .iter()
+                .map(|name| name.replace("CAP_", "--cap-add="))
+                .collect();
+            format!(
+                "start it with {} (containers: {}; services: CapabilityBoundingSet=)",
+                names.join(" "),
+                flags.join(" ")
+            )
+        }
+        _ => format!(
+            "run as root, or as root give the sampler binary the rights: setcap {}+ep FILE",
+            names.join(",").to_lowercase()
+        ),
     }
-    let lower = names.to_lowercase();
-    format!("run as root, or as root give the program the rights: setcap {lower}+ep FILE")
 }
 
 pub(super) fn proc(facts: &HostFacts) -> Finding {

@@ -3,7 +3,7 @@
 use super::super::facts::HostFacts;
 use super::super::lockdown::Lockdown;
 use super::super::privilege::Capability;
-use super::rights::has;
+use super::rights::{fix_for, has};
 use super::{Finding, State};
 
 /// The frequency of a recording that says nothing else.
@@ -42,7 +42,7 @@ pub(super) fn paranoid(facts: &HostFacts) -> Finding {
         State::Warning,
         value.to_string(),
         "without CAP_PERFMON, events on the whole host are refused",
-        "run as root or with CAP_PERFMON; a value of -1 alone lets no BPF program load",
+        fix_for(facts, &[Capability::Perfmon]),
     )
 }
 
@@ -89,11 +89,26 @@ pub(super) fn kernel_addresses(facts: &HostFacts) -> Finding {
         format!("{shown}; this caller sees no kernel addresses"),
         "kernel frames stay without names, and interrupts on an idle CPU count as idle",
         match value {
-            Some(2..) => "sysctl -w kernel.kptr_restrict=1 (as root)",
-            _ if !has(facts, Capability::Syslog) => "run as root or with CAP_SYSLOG",
-            _ => "boot a kernel built with CONFIG_KALLSYMS=y, and mount /proc",
+            Some(2..) => "sysctl -w kernel.kptr_restrict=1 (as root)".to_owned(),
+            _ if !has(facts, Capability::Syslog) => fix_for(facts, &[Capability::Syslog]),
+            _ => "boot a kernel built with CONFIG_KALLSYMS=y, and mount /proc".to_owned(),
         },
     )
+}
+
+/// Memory that is free for the rings of each CPU, in KiB: see `perf_event_open(2)`.
+fn free_for_each_cpu_kib(facts: &HostFacts) -> u64 {
+    let free_kib = facts.sysctls.perf_event_mlock_kib.unwrap_or_default();
+    u64::try_from(free_kib).unwrap_or_default()
+}
+
+/// Whether every CPU can have a ring of the usual size without `CAP_IPC_LOCK`.
+pub(super) fn pinned_memory_suffices(facts: &HostFacts) -> bool {
+    let cpus = facts.online_cpus.len().max(1) as u64;
+    facts.limits.pinned_bytes.is_none_or(|limit_bytes| {
+        let free_bytes = free_for_each_cpu_kib(facts).saturating_mul(1024);
+        free_bytes.saturating_add(limit_bytes / cpus) >= RING_BYTES
+    })
 }
 
 pub(super) fn pinned_memory(facts: &HostFacts) -> Finding {
@@ -101,20 +116,15 @@ pub(super) fn pinned_memory(facts: &HostFacts) -> Finding {
     if has(facts, Capability::IpcLock) {
         return Finding::ok(item, "not bound by it (CAP_IPC_LOCK)");
     }
-    let Some(limit_bytes) = facts.memlock_limit_bytes else {
+    let Some(limit_bytes) = facts.limits.pinned_bytes else {
         return Finding::ok(item, "unlimited");
     };
-    let free_kib = facts.sysctls.perf_event_mlock_kib.unwrap_or_default();
-    let free_kib = u64::try_from(free_kib).unwrap_or_default();
-    let cpus = facts.online_cpus.len().max(1) as u64;
-    let for_each_cpu_bytes = free_kib
-        .saturating_mul(1024)
-        .saturating_add(limit_bytes / cpus);
     let found = format!(
-        "{} KiB, and {free_kib} KiB for each CPU (perf_event_mlock_kb)",
-        limit_bytes / 1024
+        "{} KiB, and {} KiB for each CPU (perf_event_mlock_kb)",
+        limit_bytes / 1024,
+        free_for_each_cpu_kib(facts)
     );
-    if for_each_cpu_bytes >= RING_BYTES {
+    if pinned_memory_suffices(facts) {
         return Finding::ok(item, found);
     }
     Finding::not_ok(

@@ -6,8 +6,11 @@
 //! addresses, [`profile`] holds the result and [`mod@format`] writes it.
 //! [`session`] is the one that runs the journey and [`commands`] are its users.
 
+pub mod commands;
 pub mod format;
 pub mod object;
+pub mod probe;
 pub mod process;
 pub mod profile;
+pub mod session;
 pub mod symbolize;

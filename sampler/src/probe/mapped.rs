@@ -1,14 +1,22 @@
 //! A BPF array as memory of this process.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::ptr::NonNull;
 
 /// All entries of a `BPF_F_MMAPABLE` array map, mapped shared.
-#[derive(Debug)]
 pub struct MappedArray<T> {
     base: NonNull<T>,
     entries: usize,
+}
+
+impl<T> fmt::Debug for MappedArray<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MappedArray")
+            .field("entries", &self.entries)
+            .finish_non_exhaustive()
+    }
 }
 
 // SAFETY: it owns its mapping, which is not tied to a thread.

@@ -32,6 +32,14 @@ impl Comm {
         comm
     }
 
+    /// The name that two words of kernel memory hold, zero-padded.
+    pub fn from_words(words: [u64; 2]) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&words[0].to_ne_bytes());
+        bytes[8..].copy_from_slice(&words[1].to_ne_bytes());
+        Self::new(&bytes)
+    }
+
     /// The name as the kernel holds it.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]

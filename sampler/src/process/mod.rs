@@ -24,6 +24,7 @@ pub use comm::Comm;
 pub use incarnation::Process;
 pub use mapping::{Backing, Mapping};
 pub use pin::{FileStore, Sought};
+pub use proc_text::{Stat, parse_stat};
 pub use procfs::{Procfs, Snapshot};
 pub use record::{Event, MapRecord, Record, RecordError, parse};
 pub use table::{Counters, ProcessKey, ProcessTable, Sighting};

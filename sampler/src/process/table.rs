@@ -337,6 +337,14 @@ impl ProcessTable {
         self.processes.iter().map(|(&key, process)| (key, process))
     }
 
+    /// Whether all mappings that the process had at that time are known, so
+    /// that an address outside them is none of its code.
+    pub fn is_known_at(&self, key: ProcessKey, time_ns: u64) -> bool {
+        self.processes
+            .get(&key)
+            .is_some_and(|process| process.is_known_at(time_ns))
+    }
+
     /// The mapping at an address of a process, in the program that it ran at
     /// that time.
     pub fn locate(&self, key: ProcessKey, time_ns: u64, address: u64) -> Option<Arc<Mapping>> {

@@ -410,7 +410,7 @@ impl Running {
             .descriptors()
             .into_iter()
             .map(|fd| {
-                AsyncFd::with_interest(fd, Interest::READABLE)
+                AsyncFd::register_with_interest(fd, Interest::READABLE)
                     .map_err(system("wait for process events"))
             })
             .collect()
@@ -486,7 +486,7 @@ fn bring_into_scope(
 }
 
 fn watch(pidfd: OwnedFd) -> Result<AsyncFd<OwnedFd>, SessionError> {
-    AsyncFd::with_interest(pidfd, Interest::READABLE).map_err(system("watch a process"))
+    AsyncFd::register_with_interest(pidfd, Interest::READABLE).map_err(system("watch a process"))
 }
 
 /// Ready when all of these processes have ended.

@@ -2,7 +2,7 @@
 //! on each CPU whose ring carries them.
 
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -62,9 +62,14 @@ impl Sideband {
         Ok(())
     }
 
-    /// The descriptors that become readable when a ring fills.
-    pub fn descriptors(&self) -> Vec<RawFd> {
-        self.rings.iter().map(|ring| ring.event.as_raw_fd()).collect()
+    /// How many CPUs are listened to.
+    pub fn rings(&self) -> usize {
+        self.rings.len()
+    }
+
+    /// Descriptors that become readable when a ring fills.
+    pub fn descriptors(&self) -> io::Result<Vec<OwnedFd>> {
+        self.rings.iter().map(|ring| ring.event.try_clone()).collect()
     }
 
     /// Everything that the rings hold, of all CPUs, in no order.

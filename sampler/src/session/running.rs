@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -398,22 +398,17 @@ impl Running {
             return false;
         };
         self.timers.follow_cpus(&online);
-        let before = self.sideband.descriptors().len();
+        let before = self.sideband.rings();
         if let Err(error) = self.sideband.follow_cpus(&online) {
             tracing::warn!(%error, "cannot listen to process events of a new CPU");
         }
-        self.sideband.descriptors().len() != before
+        self.sideband.rings() != before
     }
 
-    fn ring_readiness(&self) -> Result<Vec<AsyncFd<RawFd>>, SessionError> {
-        self.sideband
-            .descriptors()
-            .into_iter()
-            .map(|fd| {
-                AsyncFd::register_with_interest(fd, Interest::READABLE)
-                    .map_err(system("wait for process events"))
-            })
-            .collect()
+    fn ring_readiness(&self) -> Result<Vec<AsyncFd<OwnedFd>>, SessionError> {
+        let descriptors = self.sideband.descriptors();
+        let descriptors = descriptors.map_err(system("wait for process events"))?;
+        descriptors.into_iter().map(watch).collect()
     }
 }
 
@@ -485,8 +480,10 @@ fn bring_into_scope(
     Ok(Some(known))
 }
 
-fn watch(pidfd: OwnedFd) -> Result<AsyncFd<OwnedFd>, SessionError> {
-    AsyncFd::register_with_interest(pidfd, Interest::READABLE).map_err(system("watch a process"))
+fn watch(fd: OwnedFd) -> Result<AsyncFd<OwnedFd>, SessionError> {
+    // SAFETY: an owned descriptor is the same open file for as long as it lives.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
+        .map_err(|error| system("wait for a descriptor")(error.into()))
 }
 
 /// Ready when all of these processes have ended.
@@ -498,7 +495,7 @@ async fn wait_for_all(targets: &[AsyncFd<OwnedFd>]) {
 }
 
 /// Ready when one of the rings has something to read.
-async fn any_readable(rings: &[AsyncFd<RawFd>]) {
+async fn any_readable(rings: &[AsyncFd<OwnedFd>]) {
     std::future::poll_fn(|context| {
         let mut ready = false;
         for ring in rings {

@@ -1,0 +1,262 @@
+//! `index.json`: what was recorded, what was lost, what it cost, and one entry
+//! for each file.
+//!
+//! Stable: later versions add fields and change the meaning of none.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sampler_common::{Ending, Outcome};
+use serde::Serialize;
+
+use crate::session::{BPF_NS_METHOD, Completeness, Cost, FrameCounts, Ledger, Lifecycle};
+
+/// The whole index.
+#[derive(Debug, Clone, Serialize)]
+pub struct Index {
+    /// Version of the profiler.
+    pub sampler: &'static str,
+    /// Where.
+    pub host: HostIndex,
+    /// What ticked.
+    pub event: &'static str,
+    /// How often, in Hz.
+    pub frequency_hz: u64,
+    /// When the timers started, RFC 3339.
+    pub start: String,
+    /// How long they ran.
+    pub duration_ns: u64,
+    /// Where every tick went.
+    pub ledger: LedgerIndex,
+    /// How complete the stacks are.
+    pub stacks: StackIndex,
+    /// How many frames have names.
+    pub frames: FrameIndex,
+    /// What was heard of processes.
+    pub lifecycle: LifecycleIndex,
+    /// What the profiler itself cost.
+    pub cost: CostIndex,
+    /// One entry for each file.
+    pub files: Vec<FileIndex>,
+}
+
+/// The host.
+#[derive(Debug, Clone, Serialize)]
+pub struct HostIndex {
+    /// Its name.
+    pub name: String,
+    /// Release of its kernel.
+    pub kernel: String,
+    /// CPUs online at the start.
+    pub cpus: u32,
+    /// Its architecture.
+    pub arch: &'static str,
+}
+
+/// The ledger: `ticks` = `counted` + `idle` + `out_of_scope` + all `lost`.
+#[derive(Debug, Clone, Serialize)]
+pub struct LedgerIndex {
+    /// Counted first thing in the program.
+    pub ticks: u64,
+    /// Enabled time of the events times frequency; null without a rate.
+    pub expected_ticks: Option<u64>,
+    /// Expected, and never seen.
+    pub not_delivered: Option<u64>,
+    /// Of those, what idle CPUs account for.
+    pub not_delivered_idle: Option<u64>,
+    /// In the files.
+    pub counted: u64,
+    /// In the idle loop.
+    pub idle: u64,
+    /// Not what was asked for.
+    pub out_of_scope: u64,
+    /// Lost, by reason.
+    pub lost: BTreeMap<&'static str, u64>,
+    /// Time that the hypervisor took from this host's CPUs.
+    pub steal_ns: u64,
+    /// CPU by CPU.
+    pub cpus: Vec<CpuIndex>,
+}
+
+/// One CPU's part.
+#[derive(Debug, Clone, Serialize)]
+pub struct CpuIndex {
+    /// Which.
+    pub cpu: u32,
+    /// As in the ledger.
+    pub ticks: u64,
+    /// As in the ledger.
+    pub expected_ticks: Option<u64>,
+    /// As in the ledger.
+    pub not_delivered: Option<u64>,
+    /// As in the ledger.
+    pub not_delivered_idle: Option<u64>,
+    /// Time that the hypervisor took from it.
+    pub steal_ns: u64,
+}
+
+/// Stacks by class: their sum is the number of samples.
+#[derive(Debug, Clone, Serialize)]
+pub struct StackIndex {
+    /// The outermost frame was reached.
+    pub complete: u64,
+    /// Cut, by reason.
+    pub truncated: BTreeMap<&'static str, u64>,
+    /// Kernel threads, which have no user half.
+    pub kernel_only: u64,
+}
+
+/// Frames; each counts once for each sample that it is in.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct FrameIndex {
+    /// With a name.
+    pub named: u64,
+    /// Without.
+    pub unnamed: u64,
+}
+
+/// What the kernel told of processes.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct LifecycleIndex {
+    /// Records read.
+    pub records: u64,
+    /// Records lost.
+    pub lost_records: u64,
+    /// Files that could not be opened in time.
+    pub unpinned_files: u64,
+    /// Children that should have come into scope but found no room.
+    pub scope_overflows: u64,
+}
+
+/// The profiler's own cost.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct CostIndex {
+    /// Its CPU time.
+    pub cpu_ns: u64,
+    /// CPU time of its programs in the kernel.
+    pub bpf_ns: u64,
+    /// How that was measured.
+    pub bpf_ns_method: &'static str,
+    /// How often the sampling program ran.
+    pub bpf_runs: u64,
+    /// Its memory, files excluded.
+    pub peak_rss_bytes: u64,
+    /// Memory of its maps in the kernel.
+    pub bpf_map_bytes: u64,
+    /// From stop to the last profile in place.
+    pub finish_ns: u64,
+}
+
+/// One file.
+#[derive(Debug, Clone, Serialize)]
+pub struct FileIndex {
+    /// Its name in the directory.
+    pub file: String,
+    /// Its process; null for a group.
+    pub pid: Option<u32>,
+    /// Its process's name, or the group's.
+    pub comm: String,
+    /// The program that the process ran last, if that is known.
+    pub exe: Option<String>,
+    /// When the process started, RFC 3339; null for a group.
+    pub start_time: Option<String>,
+    /// Samples in it.
+    pub samples: u64,
+    /// The CPU time that they stand for.
+    pub cpu_ns: u64,
+    /// How complete the stacks are.
+    pub stacks: StackIndex,
+    /// How many frames have names.
+    pub frames: FrameIndex,
+}
+
+impl LedgerIndex {
+    /// From the ledger.
+    pub fn new(ledger: &Ledger) -> Self {
+        Self {
+            ticks: ledger.ticks,
+            expected_ticks: ledger.delivery.map(|delivery| delivery.expected_ticks),
+            not_delivered: ledger.delivery.map(|delivery| delivery.not_delivered),
+            not_delivered_idle: ledger.delivery.map(|delivery| delivery.not_delivered_idle),
+            counted: ledger.outcome(Outcome::Counted),
+            idle: ledger.outcome(Outcome::Idle),
+            out_of_scope: ledger.outcome(Outcome::OutOfScope),
+            lost: Outcome::LOST
+                .iter()
+                .map(|reason| (reason.name(), ledger.outcome(*reason)))
+                .collect(),
+            steal_ns: ledger.steal_ns,
+            cpus: ledger
+                .cpus
+                .iter()
+                .map(|cpu| CpuIndex {
+                    cpu: cpu.cpu,
+                    ticks: cpu.ticks,
+                    expected_ticks: cpu.delivery.map(|delivery| delivery.expected_ticks),
+                    not_delivered: cpu.delivery.map(|delivery| delivery.not_delivered),
+                    not_delivered_idle: cpu.delivery.map(|delivery| delivery.not_delivered_idle),
+                    steal_ns: cpu.steal_ns,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl From<Completeness> for StackIndex {
+    fn from(stacks: Completeness) -> Self {
+        Self {
+            complete: stacks.complete,
+            truncated: Ending::TRUNCATED
+                .iter()
+                .zip(stacks.truncated)
+                .map(|(reason, samples)| (reason.name(), samples))
+                .collect(),
+            kernel_only: stacks.kernel_only,
+        }
+    }
+}
+
+impl From<FrameCounts> for FrameIndex {
+    fn from(frames: FrameCounts) -> Self {
+        Self {
+            named: frames.named,
+            unnamed: frames.unnamed,
+        }
+    }
+}
+
+impl From<Lifecycle> for LifecycleIndex {
+    fn from(lifecycle: Lifecycle) -> Self {
+        Self {
+            records: lifecycle.records,
+            lost_records: lifecycle.lost_records,
+            unpinned_files: lifecycle.unpinned_files,
+            scope_overflows: lifecycle.scope_overflows,
+        }
+    }
+}
+
+impl CostIndex {
+    /// With the time that finishing took.
+    pub fn new(cost: Cost, finish_ns: u64) -> Self {
+        Self {
+            cpu_ns: cost.cpu_ns,
+            bpf_ns: cost.bpf_ns,
+            bpf_ns_method: BPF_NS_METHOD,
+            bpf_runs: cost.bpf_runs,
+            peak_rss_bytes: cost.peak_rss_bytes,
+            bpf_map_bytes: cost.bpf_map_bytes,
+            finish_ns,
+        }
+    }
+}
+
+/// A moment as RFC 3339, UTC, to the millisecond.
+pub fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// A moment given in nanoseconds since 1970.
+pub fn from_unix_ns(unix_ns: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(unix_ns.max(0) as u64)
+}

@@ -1,0 +1,13 @@
+//! What a recording leaves on disk: a directory of profiles and its index.
+
+mod directory;
+mod files;
+mod index;
+mod naming;
+
+pub use directory::{OutputDirectory, OutputError};
+pub use files::{FileFormat, UnknownFormat, Written, write};
+pub use index::{
+    CostIndex, CpuIndex, FileIndex, FrameIndex, HostIndex, Index, LedgerIndex, LifecycleIndex,
+    StackIndex,
+};

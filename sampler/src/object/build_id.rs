@@ -24,7 +24,7 @@ const GNU: &[u8] = b"GNU\0";
 ///
 /// `read_at(offset, buffer)` behaves as `pread`: it may read less than asked
 /// and returns how much. Whatever is wrong with the file, it has no build ID.
-/// At most [`MAX_NOTE_SEGMENTS`] × [`MAX_NOTE_SEGMENT_BYTES`] are read.
+/// At most 16 note segments are read, and 64 KiB of each.
 pub fn find_build_id(
     mut read_at: impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
 ) -> Option<BuildId> {

@@ -57,7 +57,8 @@ impl Images {
     }
 
     /// Another program was started. Mappings made later than that and already
-    /// heard of are its own.
+    /// heard of are its own; what they had covered of the old program is not
+    /// brought back.
     pub fn exec(&mut self, time_ns: u64) {
         let index = self.index_at(time_ns);
         let before = Arc::make_mut(&mut self.0[index].space);

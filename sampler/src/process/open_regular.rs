@@ -171,12 +171,13 @@ mod tests {
 
     #[test]
     fn another_generation_of_the_inode_is_another_file() {
-        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("program");
         fs::write(&path, "one").unwrap();
         let meant = identity(&path);
         let Some(generation) = open_regular(&path, false, Some(meant)).unwrap().generation else {
-            return; // This file system does not tell.
+            eprintln!("skipped: this file system tells no generation");
+            return;
         };
         let of = |generation| Identity {
             generation: Some(generation),

@@ -275,6 +275,51 @@ mod tests {
         ])
     }
 
+    /// Hexadecimal digits as bytes.
+    fn captured(digits: &str) -> Vec<u8> {
+        (0..digits.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+            .collect()
+    }
+
+    /// Taken from the rings of Linux 6.18 while `sh -c /bin/true` ran.
+    #[test]
+    fn records_of_a_real_kernel_tell_the_life_of_true() {
+        let parse = |record_type, misc, digits| {
+            let record = parse(record_type, misc, &captured(digits));
+            let record = record.unwrap().unwrap();
+            assert_eq!(record.pid, 7952);
+            record.event
+        };
+        let forked = "101f00000f1f0000101f00000f1f000069287a2c1c020000\
+            0f1f00000f1f000067267a2c1c020000";
+        assert_eq!(
+            parse(PERF_RECORD_FORK, 0, forked),
+            Event::Fork {
+                parent_pid: 7951,
+                parent_tid: 7951,
+            }
+        );
+        let named = "101f0000101f00007472756500000000101f0000101f000096c57b2c1c020000";
+        let comm = Comm::new(b"true");
+        assert_eq!(parse(PERF_RECORD_COMM, 0x2000, named), Event::Exec { comm });
+        let mapped = "101f0000101f0000004085afce55000000400000000000000020000000000000\
+            fe0000000000000031c80300000000000000000000000000\
+            05000000020000002f7573722f62696e2f74727565000000\
+            101f0000101f0000e93c7c2c1c020000";
+        let Event::Map(map) = parse(PERF_RECORD_MMAP2, 2, mapped) else {
+            panic!("no mapping");
+        };
+        assert_eq!((map.start, map.end), (0x55ce_af85_4000, 0x55ce_af85_8000));
+        assert_eq!((map.file_offset, map.id.inode), (0x2000, 247_857));
+        assert_eq!(map.id.device, libc::makedev(254, 0));
+        assert_eq!(&*map.name, b"/usr/bin/true");
+        let exited = "101f00000f1f0000101f00000f1f0000ba59832c1c020000\
+            101f0000101f0000de57832c1c020000";
+        assert_eq!(parse(PERF_RECORD_EXIT, 0, exited), Event::Exit);
+    }
+
     #[test]
     fn a_fork_tells_child_and_parent_apart() {
         let record = parse(

@@ -373,7 +373,8 @@ impl ProcessTable {
 
     /// Drops the processes that ended before a moment, and the programs that
     /// were replaced before it. Call it when no sample older than that is
-    /// still to be attributed.
+    /// still to be attributed, and nothing of them is still to be asked: their
+    /// keys lead nowhere afterwards.
     pub fn forget(&mut self, older_than_ns: u64) {
         self.processes.retain(|_, process| {
             process.images.forget(older_than_ns);

@@ -4,6 +4,7 @@
     reason = "what a task prints is its result, read by people and by CI"
 )]
 
+mod bench;
 mod ebpf;
 mod licenses;
 mod project;
@@ -24,6 +25,9 @@ enum Task {
     Ebpf(ebpf::Args),
     /// Check the licence of every dependency of `sampler` and of the eBPF object
     Licenses,
+    /// Measure what the profiler costs
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Ebpf(args) => ebpf::run(&args),
         Task::Licenses => licenses::run(),
+        Task::Bench(bench) => bench::run(&bench),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,2 +1,49 @@
-//! Tasks.
-fn main() {}
+//! The project's own tasks, run as `cargo xtask TASK`.
+#![allow(
+    clippy::print_stdout,
+    reason = "what a task prints is its result, read by people and by CI"
+)]
+
+mod bench;
+mod ebpf;
+mod licenses;
+mod project;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own tasks")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the eBPF object that `sampler` embeds, or check the committed one
+    Ebpf(ebpf::Args),
+    /// Check the licence of every dependency of `sampler` and of the eBPF object
+    Licenses,
+    /// Measure what the profiler costs
+    #[command(subcommand)]
+    Bench(bench::Bench),
+}
+
+fn main() -> ExitCode {
+    if let Some(exit) = ebpf::rustc_wrapper::run_if_called_as_one() {
+        return exit;
+    }
+    let result = match Cli::parse().task {
+        Task::Ebpf(args) => ebpf::run(&args),
+        Task::Licenses => licenses::run(),
+        Task::Bench(bench) => bench::run(&bench),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! `cargo xtask bench`: measurements of the profiler itself.
+
+mod bpf_stats;
+mod overhead;
+mod profiler;
+mod report;
+mod stats;
+mod worker;
+
+use anyhow::Result;
+
+/// Which measurement.
+#[derive(clap::Subcommand)]
+pub enum Bench {
+    /// How much slower a fixed piece of work gets, and what the profiler uses
+    Overhead(overhead::Args),
+}
+
+/// Runs the measurement.
+pub fn run(bench: &Bench) -> Result<()> {
+    match bench {
+        Bench::Overhead(args) => overhead::run(args),
+    }
+}

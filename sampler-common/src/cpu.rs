@@ -1,6 +1,6 @@
 //! What one CPU writes beside its tables: its sequence number and its ledger.
 
-use crate::{MAX_KERNEL_FRAMES, Outcome};
+use crate::{FrameWalk, MAX_KERNEL_FRAMES, Outcome, StackHash};
 
 /// One CPU's state. Only that CPU writes it; user space reads it through a
 /// memory map.
@@ -18,6 +18,25 @@ pub struct CpuState {
     pub clocked_ns: u64,
     /// Children that should have come into scope but found its map full.
     pub scope_overflows: u64,
-    /// Where the kernel stack of an idle CPU is looked at.
+    /// The walk of the current tick. It lies here and not on the program's
+    /// stack, so that the verifier does not count the frames with it.
+    pub walk: WalkState,
+    /// The kernel stack of an idle CPU, then the registers of a user half.
     pub scratch: [u64; MAX_KERNEL_FRAMES as usize + 1],
 }
+
+/// What the steps of a walk share.
+#[repr(C)]
+pub struct WalkState {
+    /// Where the walk is.
+    pub walk: FrameWalk,
+    /// The frames so far.
+    pub hash: StackHash,
+    /// How many they are.
+    pub length: u32,
+    /// An [`Ending`](crate::Ending), or [`WALKING`].
+    pub ending: u32,
+}
+
+/// An ending that no walk has: it goes on.
+pub const WALKING: u32 = u32::MAX;

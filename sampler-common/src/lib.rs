@@ -13,7 +13,7 @@ mod region;
 mod settings;
 mod walk;
 
-pub use cpu::CpuState;
+pub use cpu::{CpuState, WALKING, WalkState};
 pub use ending::Ending;
 pub use hash::StackHash;
 pub use outcome::Outcome;

@@ -30,8 +30,8 @@ pub enum Step {
 pub struct FrameWalk {
     /// The frame pointer of the frame that was reached.
     pub frame_pointer: u64,
-    /// Whether the program is a 32-bit one, whose pairs are half as wide.
-    pub narrow: bool,
+    /// 1 if the program is a 32-bit one, whose pairs are half as wide.
+    pub narrow: u64,
 }
 
 impl FrameWalk {
@@ -47,7 +47,7 @@ impl FrameWalk {
         let Some([mut caller, mut return_address]) = memory.read_pair(self.frame_pointer) else {
             return Step::End(Ending::UnreadableStack);
         };
-        if self.narrow {
+        if self.narrow != 0 {
             return_address = caller >> 32;
             caller &= 0xffff_ffff;
         }
@@ -84,7 +84,7 @@ mod tests {
         );
         let mut walk = FrameWalk {
             frame_pointer: start,
-            narrow,
+            narrow: u64::from(narrow),
         };
         let mut frames = vec![];
         loop {

@@ -164,13 +164,14 @@ fn stacks(
     let kernel = if setting!(kernel_frames) == 0 {
         NO_STACK
     } else {
-        unwind::kernel(context, writer)?
+        // SAFETY: this CPU alone writes its state.
+        unsafe { unwind::kernel(context, writer, state)? }
     };
     let user = if setting!(user_frames) == 0 {
         NO_STACK
     } else {
         // SAFETY: this CPU alone writes its state.
-        unwind::user(task, writer, unsafe { (&raw mut (*state).scratch).cast() })?
+        unsafe { unwind::user(task, writer, state)? }
     };
     Ok((user, kernel))
 }

@@ -6,8 +6,8 @@ use aya_ebpf::helpers::generated::{
     bpf_get_stack, bpf_loop, bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs,
 };
 use sampler_common::{
-    Ending, FrameWalk, Full, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, Memory, NO_STACK, RegionWriter,
-    RegisterLayout, StackHash, Step,
+    CpuState, Ending, Full, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, Memory, NO_STACK, RegionWriter,
+    RegisterLayout, StackHash, Step, WALKING, WalkState,
 };
 
 use crate::settings::setting;
@@ -32,54 +32,56 @@ impl Memory for UserMemory {
     }
 }
 
-/// What the steps of a user walk share.
-struct UserWalk {
-    walk: FrameWalk,
+/// What `bpf_loop` hands to each step.
+struct Stepping {
+    state: *mut WalkState,
     frames: *mut u64,
-    length: u32,
-    ending: u32,
-    hash: StackHash,
 }
 
-/// An ending that no walk has: it goes on.
-const WALKING: u32 = u32::MAX;
-
-/// One step, as `bpf_loop` calls it: 0 to go on, 1 to stop.
-unsafe extern "C" fn user_step(_: u32, walk: *mut c_void) -> i64 {
-    // SAFETY: `user` below hands over its own `UserWalk`.
-    let walk = unsafe { &mut *walk.cast::<UserWalk>() };
-    match walk.walk.step(&mut UserMemory) {
-        Step::Caller(address) => {
-            let at = (walk.length & (MAX_USER_FRAMES - 1)) as usize;
-            // SAFETY: masked to the room that `next_frames` gives.
-            unsafe { *walk.frames.add(at) = address };
-            walk.hash.add(address);
-            walk.length += 1;
-            0
-        }
-        Step::End(ending) => {
-            walk.ending = ending as u32;
-            1
+/// One step of a user walk: 0 to go on, 1 to stop.
+unsafe extern "C" fn user_step(_: u32, stepping: *mut c_void) -> i64 {
+    // SAFETY: `user` below hands over its own `Stepping`, whose state is this
+    // CPU's and whose frames have the room that is masked to.
+    unsafe {
+        let stepping = &*stepping.cast::<Stepping>();
+        let state = &mut *stepping.state;
+        match state.walk.step(&mut UserMemory) {
+            Step::Caller(address) => {
+                let at = state.length & (MAX_USER_FRAMES - 1);
+                *stepping.frames.add(at as usize) = address;
+                state.hash.add(address);
+                state.length += 1;
+                0
+            }
+            Step::End(ending) => {
+                state.ending = ending as u32;
+                1
+            }
         }
     }
 }
 
 /// The user half of the current stack trace: [`NO_STACK`] for a task that has
 /// none.
+///
+/// # Safety
+/// `cpu` is this CPU's state.
 #[inline(always)]
-pub fn user(task: Task, region: RegionWriter, registers: *mut u64) -> Result<u32, Full> {
+pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Result<u32, Full> {
     let words = setting!(registers.words);
     if words > RegisterLayout::MAX_WORDS as u32 || task.is_kernel_thread() {
         return Ok(NO_STACK);
     }
-    // SAFETY: the caller gives room for `MAX_WORDS`; the kernel keeps the
+    // SAFETY: the scratch has room for `MAX_WORDS`; the kernel keeps the
     // registers of a task's user half where the helper says.
-    let status = unsafe {
+    let (registers, status) = unsafe {
+        let registers = (&raw mut (*cpu).scratch).cast::<u64>();
         let saved = bpf_task_pt_regs(task.as_ptr().cast_mut().cast());
-        bpf_probe_read_kernel(registers.cast(), words * 8, saved as *const c_void)
+        let status = bpf_probe_read_kernel(registers.cast(), words * 8, saved as *const c_void);
+        (registers, status)
     };
     let word = |index: u32| {
-        // SAFETY: masked to the room of the caller's buffer.
+        // SAFETY: masked to the room of the scratch.
         unsafe { *registers.add((index & 63) as usize) }
     };
     let mode = word(setting!(registers.mode)) & setting!(registers.mode_mask);
@@ -89,37 +91,38 @@ pub fn user(task: Task, region: RegionWriter, registers: *mut u64) -> Result<u32
     }
 
     let program_counter = word(setting!(registers.program_counter));
-    let mut walk = UserWalk {
-        walk: FrameWalk {
-            frame_pointer: word(setting!(registers.frame_pointer)),
-            narrow,
-        },
-        frames: region.next_frames()?,
-        length: 1,
-        ending: WALKING,
-        hash: StackHash::new([setting!(seed_low), setting!(seed_high)]),
-    };
-    // SAFETY: `next_frames` gives room for at least one.
-    unsafe { *walk.frames = program_counter };
-    walk.hash.add(program_counter);
+    let frame_pointer = word(setting!(registers.frame_pointer));
+    let frames = region.next_frames()?;
     let callers = setting!(limits.user_frames) - 1;
-    // SAFETY: the callback takes what is handed over here and nothing else.
+    let seed = [setting!(seed_low), setting!(seed_high)];
+    // SAFETY: `next_frames` gives room for at least one frame; the state is
+    // this CPU's, and the callback takes what is handed over here.
     unsafe {
+        let state = &raw mut (*cpu).walk;
+        *frames = program_counter;
+        (*state).walk.frame_pointer = frame_pointer;
+        (*state).walk.narrow = u64::from(narrow);
+        (*state).hash = StackHash::new(seed);
+        (*state).hash.add(program_counter);
+        (*state).length = 1;
+        (*state).ending = WALKING;
+        let mut stepping = Stepping { state, frames };
         bpf_loop(
             callers,
             user_step as *mut c_void,
-            (&raw mut walk).cast::<c_void>(),
+            (&raw mut stepping).cast::<c_void>(),
             0,
         );
+        let ending = match (*state).ending {
+            0 => Ending::Complete,
+            2 => Ending::UnreadableStack,
+            3 => Ending::BrokenChain,
+            _ if (*state).walk.frame_pointer == 0 => Ending::Complete,
+            _ => Ending::DepthLimit,
+        };
+        let length = (*state).length & (2 * MAX_USER_FRAMES - 1);
+        region.stack(setting!(limits.words), (*state).hash, length, ending)
     }
-    let ending = match walk.ending {
-        0 => Ending::Complete,
-        2 => Ending::UnreadableStack,
-        3 => Ending::BrokenChain,
-        _ if walk.walk.frame_pointer == 0 => Ending::Complete,
-        _ => Ending::DepthLimit,
-    };
-    region.stack(setting!(limits.words), walk.hash, walk.length, ending)
 }
 
 /// Takes the kernel's stack into `frames`, which has room for one more than
@@ -136,26 +139,29 @@ pub fn kernel_frames(context: *mut c_void, frames: *mut u64) -> i64 {
     if bytes < 0 { bytes } else { bytes >> 3 }
 }
 
-/// What the steps of hashing a kernel stack share.
-struct KernelHash {
-    frames: *const u64,
-    hash: StackHash,
-}
-
-unsafe extern "C" fn kernel_step(index: u32, state: *mut c_void) -> i64 {
-    // SAFETY: `kernel` below hands over its own `KernelHash`, and the index is
+/// One frame of a kernel stack into its hash.
+unsafe extern "C" fn kernel_step(index: u32, stepping: *mut c_void) -> i64 {
+    // SAFETY: `kernel` below hands over its own `Stepping`, and the index is
     // masked to the room that its frames have.
     unsafe {
-        let state = &mut *state.cast::<KernelHash>();
-        state.hash.add(*state.frames.add((index & 127) as usize));
+        let stepping = &*stepping.cast::<Stepping>();
+        let frame = *stepping.frames.add((index & 127) as usize);
+        (*stepping.state).hash.add(frame);
     }
     0
 }
 
 /// The kernel half of the current stack trace: [`NO_STACK`] when the tick
 /// interrupted user code.
+///
+/// # Safety
+/// `cpu` is this CPU's state.
 #[inline(always)]
-pub fn kernel(context: *mut c_void, region: RegionWriter) -> Result<u32, Full> {
+pub unsafe fn kernel(
+    context: *mut c_void,
+    region: RegionWriter,
+    cpu: *mut CpuState,
+) -> Result<u32, Full> {
     let frames = region.next_frames()?;
     let found = kernel_frames(context, frames);
     if found == 0 {
@@ -169,18 +175,19 @@ pub fn kernel(context: *mut c_void, region: RegionWriter) -> Result<u32, Full> {
     } else {
         (found as u32, Ending::Complete)
     };
-    let mut state = KernelHash {
-        frames,
-        hash: StackHash::new([setting!(seed_high), setting!(seed_low)]),
-    };
-    // SAFETY: the callback takes what is handed over here and nothing else.
+    let seed = [setting!(seed_high), setting!(seed_low)];
+    // SAFETY: the state is this CPU's, and the callback takes what is handed
+    // over here and nothing else.
     unsafe {
+        let state = &raw mut (*cpu).walk;
+        (*state).hash = StackHash::new(seed);
+        let mut stepping = Stepping { state, frames };
         bpf_loop(
             length,
             kernel_step as *mut c_void,
-            (&raw mut state).cast::<c_void>(),
+            (&raw mut stepping).cast::<c_void>(),
             0,
         );
+        region.stack(setting!(limits.words), (*state).hash, length, ending)
     }
-    region.stack(setting!(limits.words), state.hash, length, ending)
 }

@@ -1,3 +1,8 @@
-//! One file for each subcommand.
+//! One file for each subcommand; [`cli`] holds the arguments.
 
+pub mod cli;
 pub mod doctor;
+mod failure;
+pub mod record;
+
+pub use failure::Failure;

@@ -9,5 +9,5 @@ pub use directory::{OutputDirectory, OutputError};
 pub use files::{FileFormat, UnknownFormat, Written, write};
 pub use index::{
     CostIndex, CpuIndex, FileIndex, FrameIndex, HostIndex, Index, LedgerIndex, LifecycleIndex,
-    StackIndex,
+    StackIndex, from_unix_ns, rfc3339,
 };

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 
+use super::options::Scope;
 use crate::process::{Stat, parse_stat};
 
 /// A process that was asked for cannot be recorded.
@@ -46,6 +47,14 @@ pub fn target(pid: u32) -> Result<Target, TargetError> {
         pid,
         start_clock_ticks: stat.start_ticks,
     })
+}
+
+/// Whether the processes of a scope are there.
+pub fn check_targets(scope: &Scope) -> Result<(), TargetError> {
+    match scope {
+        Scope::Processes { pids, .. } => pids.iter().try_for_each(|pid| target(*pid).map(|_| ())),
+        _ => Ok(()),
+    }
 }
 
 fn stat(pid: u32) -> Option<Stat> {

@@ -1,0 +1,234 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
+
+use super::doctor::DoctorArgs;
+use crate::output::FileFormat;
+use crate::probe::Event;
+use crate::session::Grouping;
+
+/// Samples the stacks of everything that runs on this host and writes one
+/// pprof file per process.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// Say more on stderr; twice for still more.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Record profiles: of the whole host, of processes, of a cgroup, of a command.
+    Record(Box<RecordArgs>),
+    /// Say what this host allows, what each missing item costs, and how to get it.
+    Doctor(DoctorArgs),
+}
+
+const RECORD_EXAMPLES: &str = "\
+Examples:
+  sampler record -d 10s                 the whole host, for ten seconds
+  sampler record -p 1234 -F 999         one process, until Ctrl-C or its end
+  sampler record -p 1234 --children     and everything that it starts
+  sampler record -o out -- make -j8     a command, from its first instruction
+  sampler record --cgroup /system.slice/nginx.service -d 1m
+  sampler record --group host --format pprof,svg -d 10s
+
+Then: go tool pprof -http=: out/cpu-NAME-PID.pb.gz
+
+Exit codes: 0 done, 2 bad usage, 3 this host cannot, 4 target not found,
+5 could not write; with a command, the command's own.";
+
+/// What to record, how, and where to.
+#[derive(Debug, Args)]
+#[command(after_help = RECORD_EXAMPLES, group = ArgGroup::new("target").multiple(false))]
+pub struct RecordArgs {
+    /// The whole host. This is the default.
+    #[arg(short, long, group = "target")]
+    pub all: bool,
+
+    /// A process, with all of its threads, those to come included. Repeatable.
+    #[arg(short, long, value_name = "PID", group = "target",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Vec<u32>,
+
+    /// With --pid: their descendants too, those to come included.
+    #[arg(long, requires = "pid")]
+    pub children: bool,
+
+    /// Processes by the name of their main thread, also those that appear later.
+    #[arg(long, value_name = "NAME", group = "target")]
+    pub comm: Option<OsString>,
+
+    /// A cgroup2 path, with everything below it.
+    #[arg(long, value_name = "PATH", group = "target")]
+    pub cgroup: Option<PathBuf>,
+
+    /// A command to start and record, with its descendants. Its input, output
+    /// and exit code stay its own.
+    #[arg(last = true, value_name = "CMD", group = "target")]
+    pub command: Vec<OsString>,
+
+    /// Samples a second on each CPU. 99 keeps out of step with what runs at 100.
+    #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub frequency: u64,
+
+    /// How long: 10s, 1m, 500ms. Without it until Ctrl-C, SIGTERM, or the end of
+    /// the processes that were asked for.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// The directory to write. Must be empty or not there yet.
+    /// [default: sampler-<UTC time>]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+
+    /// Replace an older recording in the directory: the files that its
+    /// index.json names, and no others.
+    #[arg(long)]
+    pub force: bool,
+
+    /// Formats to write: pprof, folded, svg.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "pprof")]
+    pub format: Vec<FileFormat>,
+
+    /// What shares a file: process, exe, comm, cgroup, host.
+    #[arg(long, value_name = "BY", default_value_t = Grouping::Process)]
+    pub group: Grouping,
+
+    /// Print what index.json holds instead of a table.
+    #[arg(long)]
+    pub json: bool,
+
+    /// With a command: write what --json prints to this file, and no table.
+    #[arg(long, value_name = "FILE", requires = "command")]
+    pub summary: Option<PathBuf>,
+
+    /// Drop kernel frames. No sample is dropped.
+    #[arg(long, conflicts_with = "kernel_only")]
+    pub user_only: bool,
+
+    /// Drop user frames. No sample is dropped.
+    #[arg(long)]
+    pub kernel_only: bool,
+
+    /// What ticks: cpu-clock; with --experimental also cycles, instructions.
+    #[arg(long, value_name = "EVENT", default_value_t = Event::CpuClock)]
+    pub event: Event,
+
+    /// Allow what could not be tested: hardware events.
+    #[arg(long)]
+    pub experimental: bool,
+
+    /// What provokes losses.
+    #[command(flatten)]
+    pub test: TestArgs,
+}
+
+/// Options that provoke losses, for tests.
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// Tiny tables: threads=N,counts=N,words=N.
+    #[arg(long = "test-limit", hide = true, value_delimiter = ',', value_parser = parse_pair)]
+    pub limit: Vec<(String, u32)>,
+    /// CPUs that have tables.
+    #[arg(long = "test-regions", hide = true)]
+    pub regions: Option<u32>,
+    /// Short stacks: user=N,kernel=N.
+    #[arg(long = "test-depth", hide = true, value_delimiter = ',', value_parser = parse_pair)]
+    pub depth: Vec<(String, u32)>,
+    /// `kernel_stack`: as if the kernel refused its stack.
+    #[arg(long = "test-fault", hide = true, value_parser = ["kernel_stack"])]
+    pub fault: Option<String>,
+    /// Time between two drains.
+    #[arg(long = "test-drain", hide = true, value_parser = parse_duration)]
+    pub drain: Option<Duration>,
+}
+
+/// A time that is not zero.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}: write it as 10s, 1m or 500ms"))?;
+    if duration.is_zero() {
+        return Err("it must be longer than nothing".to_owned());
+    }
+    Ok(duration)
+}
+
+fn parse_pair(text: &str) -> Result<(String, u32), String> {
+    let (name, number) = text.split_once('=').ok_or("NAME=NUMBER")?;
+    let number = number.parse().map_err(|_| "NAME=NUMBER")?;
+    Ok((name.to_owned(), number))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is the failure report
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn record(arguments: &[&str]) -> Result<RecordArgs, clap::Error> {
+        let all = ["sampler", "record"].iter().chain(arguments);
+        match Cli::try_parse_from(all)?.command {
+            Command::Record(args) => Ok(*args),
+            Command::Doctor(_) => unreachable!("asked for record"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn one_target_at_most() {
+        assert!(record(&["-a"]).is_ok());
+        assert!(record(&["-p", "1", "-p", "2", "--children"]).is_ok());
+        for both in [
+            &["-a", "-p", "1"][..],
+            &["-p", "1", "--comm", "x"],
+            &["--comm", "x", "--", "true"],
+            &["--cgroup", "/", "-a"],
+            &["--children"],
+        ] {
+            assert_eq!(record(both).unwrap_err().exit_code(), 2, "{both:?}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for nonsense in [
+            &["-F", "0"][..],
+            &["-F", "many"],
+            &["-d", "0s"],
+            &["-d", "soon"],
+            &["-d", "-1s"],
+            &["-p", "0"],
+            &["--format", "pdf"],
+            &["--group", "phase-of-the-moon"],
+            &["--event", "luck"],
+            &["--user-only", "--kernel-only"],
+            &["--summary", "x"],
+        ] {
+            assert_eq!(record(nonsense).unwrap_err().exit_code(), 2, "{nonsense:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_dashes_is_the_command_s() {
+        let args = record(&["-F", "999", "--", "sh", "-c", "exit 7", "-F", "1"]).unwrap();
+        assert_eq!(args.frequency, 999);
+        assert_eq!(args.command, ["sh", "-c", "exit 7", "-F", "1"]);
+    }
+}

@@ -1,0 +1,230 @@
+//! `sampler record`.
+
+mod setup;
+mod signals;
+mod summary;
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Write};
+use std::process::Child;
+
+use anyhow::Context as _;
+
+use super::Failure;
+use super::cli::RecordArgs;
+use crate::output::{self, Index, OutputDirectory, OutputError};
+use crate::probe::host::preflight;
+use crate::session::command;
+use crate::session::{Ended, Progress, Recording, Running, SessionError};
+use signals::Signals;
+
+/// Records and writes; returns the exit code.
+pub fn run(args: &RecordArgs) -> Result<i32, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")
+        .map_err(Failure::Host)?;
+    runtime.block_on(record(args))
+}
+
+async fn record(args: &RecordArgs) -> Result<i32, Failure> {
+    // Everything that can be refused is refused before anything is begun.
+    let options = setup::check(args)?;
+    setup::check_targets(&options)?;
+    let facts = preflight().map_err(|error| Failure::Host(error.into()))?;
+    setup::check_host(&options, &facts)?;
+    let path = args.output.clone().unwrap_or_else(setup::default_directory);
+    let mut directory =
+        OutputDirectory::prepare(&path, args.force).map_err(|error| Failure::Output(error.into()))?;
+    let mut summary_file = match &args.summary {
+        Some(path) => Some(
+            File::create(path)
+                .with_context(|| format!("cannot write to {}", path.display()))
+                .map_err(Failure::Output)?,
+        ),
+        None => None,
+    };
+    let open_files = setup::raise_open_file_limit();
+    let mut signals = Signals::take()
+        .context("cannot listen to signals")
+        .map_err(Failure::Host)?;
+
+    let mut running = match Running::start(options, &facts, open_files) {
+        Ok(running) => running,
+        Err(error) => {
+            directory.abandon();
+            return Err(setup::start_failure(error));
+        }
+    };
+    let mut progress = ProgressLine::new();
+    let ended = running
+        .run(signals.stop(running.command_pid()), |now| progress.show(now))
+        .await;
+    progress.clear();
+    let ended = ended.map_err(|error: SessionError| Failure::Host(error.into()))?;
+    let (recording, child) = running.finish();
+    warn_of_losses(&recording);
+
+    let index = setup::index(&recording, &facts);
+    let written = output::write(&recording, args.group, &args.format, index, &mut directory);
+    let command_code = match (ended, child) {
+        (Ended::Command(status), _) => Some(command::exit_code(status)),
+        // The recording's time was up before the command's.
+        (_, Some(child)) => Some(wait_for(child, &mut signals).await?),
+        (_, None) => None,
+    };
+    match written {
+        Ok(index) => {
+            report(args, &index, &directory, summary_file.as_mut(), command_code.is_some());
+            Ok(command_code.unwrap_or(0))
+        }
+        Err(error) => {
+            list_whole_files(&directory);
+            match command_code {
+                Some(code) if code != 0 => {
+                    tracing::error!("{error}");
+                    Ok(code)
+                }
+                _ => Err(Failure::Output(error.into())),
+            }
+        }
+    }
+}
+
+/// Waits for the command, passing signals on to it.
+async fn wait_for(child: Child, signals: &mut Signals) -> Result<i32, Failure> {
+    let pid = child.id();
+    let waiting = tokio::task::spawn_blocking(move || {
+        let mut child = child;
+        child.wait()
+    });
+    let status = tokio::select! {
+        status = waiting => status,
+        () = signals.stop(Some(pid)) => unreachable!("with a command, signals do not end the wait"),
+    };
+    status
+        .map_err(io::Error::other)
+        .and_then(|status| status)
+        .map(command::exit_code)
+        .context("cannot wait for the command")
+        .map_err(Failure::Host)
+}
+
+fn warn_of_losses(recording: &Recording) {
+    if recording.processes().is_empty() {
+        tracing::warn!("no samples: what was asked for did not run on a CPU at any tick");
+    }
+    if recording.ledger.lost() > 0 {
+        tracing::warn!(lost = recording.ledger.lost(), "samples were lost; the ledger says why");
+    }
+    if recording.symbol_stats().kernel_names_hidden {
+        tracing::warn!(
+            "kernel frames have no names: needs CAP_SYSLOG and kernel.kptr_restrict below 2; `sampler doctor` says more"
+        );
+    }
+    let outside = recording.processes().iter().filter(|process| process.outside).count();
+    if outside > 0 {
+        tracing::warn!(
+            "processes outside this pid namespace were sampled: their files are named cpu-outside-…, their user frames have no names"
+        );
+    }
+}
+
+/// Prints the result to where it belongs.
+fn report(
+    args: &RecordArgs,
+    index: &Index,
+    directory: &OutputDirectory,
+    summary_file: Option<&mut File>,
+    has_command: bool,
+) {
+    let path = directory.path().to_string_lossy();
+    let json = || {
+        let mut text = serde_json::to_string_pretty(index).unwrap_or_default();
+        text.push('\n');
+        text
+    };
+    let result = match summary_file {
+        Some(file) => file.write_all(json().as_bytes()),
+        None if has_command => {
+            let text = if args.json {
+                json()
+            } else {
+                summary::text(index, &path, setup::columns(libc::STDERR_FILENO))
+            };
+            io::stderr().lock().write_all(text.as_bytes())
+        }
+        None => {
+            let text = if args.json {
+                json()
+            } else {
+                summary::text(index, &path, setup::columns(libc::STDOUT_FILENO))
+            };
+            let mut out = io::stdout().lock();
+            out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        }
+    };
+    // The files are in place; a closed stdout is the reader's choice.
+    if let Err(error) = result {
+        tracing::debug!(%error, "the summary could not be printed");
+    }
+}
+
+/// What is left after a write that failed.
+fn list_whole_files(directory: &OutputDirectory) {
+    let written = directory.written();
+    if written.is_empty() {
+        tracing::error!("no file was written");
+        return;
+    }
+    tracing::error!(
+        "{} whole files are in {}:",
+        written.len(),
+        crate::format::safe::terminal(directory.path().to_string_lossy().as_ref()),
+    );
+    for name in written {
+        tracing::error!("  {name}");
+    }
+}
+
+impl From<OutputError> for Failure {
+    fn from(error: OutputError) -> Self {
+        Self::Output(error.into())
+    }
+}
+
+/// One line on a terminal, rewritten in place.
+struct ProgressLine {
+    shown: bool,
+    wanted: bool,
+}
+
+impl ProgressLine {
+    fn new() -> Self {
+        Self {
+            shown: false,
+            wanted: io::stderr().is_terminal(),
+        }
+    }
+
+    fn show(&mut self, progress: Progress) {
+        if !self.wanted {
+            return;
+        }
+        let _terminal_gone = write!(
+            io::stderr().lock(),
+            "\r{:>4} s  {} samples of {} processes  (Ctrl-C ends)\x1b[K",
+            progress.elapsed.as_secs(),
+            progress.samples,
+            progress.processes,
+        );
+        self.shown = true;
+    }
+
+    fn clear(&mut self) {
+        if self.shown {
+            let _terminal_gone = write!(io::stderr().lock(), "\r\x1b[K");
+        }
+    }
+}

@@ -50,7 +50,9 @@ mod tests {
 
     fn hash(frames: &[u64]) -> StackHash {
         let mut hash = StackHash::new([1, 2]);
-        frames.iter().for_each(|frame| hash.add(*frame));
+        for frame in frames {
+            hash.add(*frame);
+        }
         hash
     }
 

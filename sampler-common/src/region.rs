@@ -231,7 +231,9 @@ impl RegionWriter {
                 let arena = (&raw mut (*region).arena).cast::<u64>();
                 if *entry == 0 {
                     let at = (*region).words_used;
-                    let end = at.wrapping_add(STACK_HEADER_WORDS as u32).wrapping_add(frames);
+                    let end = at
+                        .wrapping_add(STACK_HEADER_WORDS as u32)
+                        .wrapping_add(frames);
                     if at > ARENA_WORDS as u32 || end > limit || end > ARENA_WORDS as u32 {
                         return Err(Full);
                     }
@@ -354,8 +356,12 @@ mod tests {
     use std::vec::Vec;
 
     fn region() -> Box<Region> {
-        // SAFETY: all-zero memory is a valid, empty region; the layout is its own.
-        unsafe { Box::from_raw(alloc_zeroed(Layout::new::<Region>()).cast::<Region>()) }
+        // SAFETY: all-zero memory is a valid, empty region; the layout, and so
+        // the alignment, is its own.
+        #[expect(clippy::cast_ptr_alignment, reason = "allocated with it")]
+        unsafe {
+            Box::from_raw(alloc_zeroed(Layout::new::<Region>()).cast::<Region>())
+        }
     }
 
     fn key(thread: u64) -> ThreadKey {
@@ -396,11 +402,20 @@ mod tests {
         let first = enter(&mut region, 1000, &[1, 2, 3], Ending::Complete).unwrap();
         let other = enter(&mut region, 1000, &[1, 2], Ending::Complete).unwrap();
         let cut = enter(&mut region, 1000, &[1, 2, 3], Ending::DepthLimit).unwrap();
-        assert_eq!(enter(&mut region, 1000, &[1, 2, 3], Ending::Complete), Ok(first));
+        assert_eq!(
+            enter(&mut region, 1000, &[1, 2, 3], Ending::Complete),
+            Ok(first)
+        );
         assert_ne!(first, other);
         assert_ne!(first, cut);
-        assert_eq!(region.stack(first), Some((&[1, 2, 3][..], Ending::Complete)));
-        assert_eq!(region.stack(cut), Some((&[1, 2, 3][..], Ending::DepthLimit)));
+        assert_eq!(
+            region.stack(first),
+            Some((&[1, 2, 3][..], Ending::Complete))
+        );
+        assert_eq!(
+            region.stack(cut),
+            Some((&[1, 2, 3][..], Ending::DepthLimit))
+        );
         assert_eq!(region.stack(NO_STACK), None);
     }
 
@@ -409,7 +424,10 @@ mod tests {
         let mut region = region();
         let held = enter(&mut region, 8, &[1, 2, 3], Ending::Complete).unwrap();
         assert_eq!(enter(&mut region, 8, &[4], Ending::Complete), Err(Full));
-        assert_eq!(enter(&mut region, 8, &[1, 2, 3], Ending::Complete), Ok(held));
+        assert_eq!(
+            enter(&mut region, 8, &[1, 2, 3], Ending::Complete),
+            Ok(held)
+        );
     }
 
     #[test]

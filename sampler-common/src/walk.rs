@@ -98,32 +98,50 @@ mod tests {
     #[test]
     fn a_chain_that_ends_in_zero_is_complete() {
         let stack = [(0x100, 0x140, 0xa1), (0x140, 0, 0xb1)];
-        assert_eq!(walk(&stack, 0x100, false), (vec![0xa1, 0xb1], Ending::Complete));
+        assert_eq!(
+            walk(&stack, 0x100, false),
+            (vec![0xa1, 0xb1], Ending::Complete)
+        );
     }
 
     #[test]
     fn a_chain_that_turns_back_is_broken_and_does_not_loop() {
         let stack = [(0x100, 0x140, 0xa1), (0x140, 0x100, 0xb1)];
-        assert_eq!(walk(&stack, 0x100, false), (vec![0xa1], Ending::BrokenChain));
+        assert_eq!(
+            walk(&stack, 0x100, false),
+            (vec![0xa1], Ending::BrokenChain)
+        );
         let to_itself = [(0x100, 0x100, 0xa1)];
-        assert_eq!(walk(&to_itself, 0x100, false), (vec![], Ending::BrokenChain));
+        assert_eq!(
+            walk(&to_itself, 0x100, false),
+            (vec![], Ending::BrokenChain)
+        );
     }
 
     #[test]
     fn zero_return_address_and_odd_frame_pointer_are_broken() {
-        assert_eq!(walk(&[(0x100, 0x140, 0)], 0x100, false).1, Ending::BrokenChain);
+        assert_eq!(
+            walk(&[(0x100, 0x140, 0)], 0x100, false).1,
+            Ending::BrokenChain
+        );
         assert_eq!(walk(&[], 0x101, false).1, Ending::BrokenChain);
     }
 
     #[test]
     fn memory_that_is_not_there_is_unreadable() {
         let stack = [(0x100, 0x140, 0xa1)];
-        assert_eq!(walk(&stack, 0x100, false), (vec![0xa1], Ending::UnreadableStack));
+        assert_eq!(
+            walk(&stack, 0x100, false),
+            (vec![0xa1], Ending::UnreadableStack)
+        );
     }
 
     #[test]
     fn pairs_of_a_32_bit_program_are_half_as_wide() {
         let stack = [(0x100, (0xa1 << 32) | 0x120, 7), (0x120, 0xb1 << 32, 7)];
-        assert_eq!(walk(&stack, 0x100, true), (vec![0xa1, 0xb1], Ending::Complete));
+        assert_eq!(
+            walk(&stack, 0x100, true),
+            (vec![0xa1, 0xb1], Ending::Complete)
+        );
     }
 }

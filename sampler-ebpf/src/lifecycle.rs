@@ -49,7 +49,9 @@ pub fn on_fork(context: RawTracePointContext) -> i32 {
     if is_process
         && child.pid != 0
         && is_in_scope(&parent)
-        && SCOPE.insert(&child.pid, &child.start_clock_ticks, 0).is_err()
+        && SCOPE
+            .insert(&child.pid, &child.start_clock_ticks, 0)
+            .is_err()
     {
         // SAFETY: the helper has no preconditions.
         let cpu = unsafe { aya_ebpf::helpers::generated::bpf_get_smp_processor_id() };

@@ -6,7 +6,10 @@
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
-#![allow(internal_features, reason = "atomic exchange on bpfel is an intrinsic only")]
+#![allow(
+    internal_features,
+    reason = "atomic exchange on bpfel is an intrinsic only"
+)]
 
 mod lifecycle;
 mod maps;

@@ -4,13 +4,15 @@ use core::ffi::c_void;
 use core::intrinsics::{AtomicOrdering, atomic_xchg};
 
 use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_comm, bpf_get_smp_processor_id, bpf_ktime_get_ns,
 };
-use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::perf_event;
 use aya_ebpf::programs::PerfEventContext;
-use sampler_common::{CpuState, Full, MAX_KERNEL_FRAMES, NO_STACK, Outcome, RegionWriter, ThreadKey};
+use sampler_common::{
+    CpuState, Full, MAX_KERNEL_FRAMES, NO_STACK, Outcome, RegionWriter, ThreadKey,
+};
 
 use crate::maps::{CPUS, GENERATION, REGIONS};
 use crate::settings::setting;

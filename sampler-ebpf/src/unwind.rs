@@ -95,6 +95,7 @@ pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Resu
     let frames = region.next_frames()?;
     let callers = setting!(limits.user_frames) - 1;
     let seed = [setting!(seed_low), setting!(seed_high)];
+    let words_limit = setting!(limits.words);
     // SAFETY: `next_frames` gives room for at least one frame; the state is
     // this CPU's, and the callback takes what is handed over here.
     unsafe {
@@ -121,7 +122,7 @@ pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Resu
             _ => Ending::DepthLimit,
         };
         let length = (*state).length & (2 * MAX_USER_FRAMES - 1);
-        region.stack(setting!(limits.words), (*state).hash, length, ending)
+        region.stack(words_limit, (*state).hash, length, ending)
     }
 }
 
@@ -176,6 +177,7 @@ pub unsafe fn kernel(
         (found as u32, Ending::Complete)
     };
     let seed = [setting!(seed_high), setting!(seed_low)];
+    let words_limit = setting!(limits.words);
     // SAFETY: the state is this CPU's, and the callback takes what is handed
     // over here and nothing else.
     unsafe {
@@ -188,6 +190,6 @@ pub unsafe fn kernel(
             (&raw mut stepping).cast::<c_void>(),
             0,
         );
-        region.stack(setting!(limits.words), (*state).hash, length, ending)
+        region.stack(words_limit, (*state).hash, length, ending)
     }
 }

@@ -49,6 +49,7 @@ Exit codes: 0 done, 2 bad usage, 3 this host cannot, 4 target not found,
 
 /// What to record, how, and where to.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 #[command(after_help = RECORD_EXAMPLES, group = ArgGroup::new("target").multiple(false))]
 pub struct RecordArgs {
     /// The whole host. This is the default.
@@ -98,7 +99,12 @@ pub struct RecordArgs {
     pub force: bool,
 
     /// Formats to write: pprof, folded, svg.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "pprof")]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "pprof"
+    )]
     pub format: Vec<FileFormat>,
 
     /// What shares a file: process, exe, comm, cgroup, host.

@@ -207,9 +207,8 @@ impl OutputDirectory {
         let directory = self.handle.as_raw_fd();
         let flags = if replace { 0 } else { libc::RENAME_NOREPLACE };
         // SAFETY: both names are terminated.
-        let status = unsafe {
-            libc::renameat2(directory, from.as_ptr(), directory, to.as_ptr(), flags)
-        };
+        let status =
+            unsafe { libc::renameat2(directory, from.as_ptr(), directory, to.as_ptr(), flags) };
         check(status)
     }
 
@@ -324,7 +323,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let mut directory = OutputDirectory::prepare(root.path(), false).unwrap();
         let failed = directory.write("x", |out| {
-            out.write_all(&[0; 100_000])?;
+            out.write_all(&vec![0; 100_000])?;
             Err(io::Error::from_raw_os_error(libc::ENOSPC))
         });
         assert!(matches!(failed, Err(OutputError::Io { .. })));
@@ -386,7 +385,9 @@ mod tests {
         let path = root.path().join("new");
         OutputDirectory::prepare(&path, false).unwrap().abandon();
         assert!(!path.exists());
-        OutputDirectory::prepare(root.path(), false).unwrap().abandon();
+        OutputDirectory::prepare(root.path(), false)
+            .unwrap()
+            .abandon();
         assert!(root.path().exists());
     }
 }

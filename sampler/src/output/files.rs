@@ -91,8 +91,11 @@ pub fn write(
     let endings: Vec<&str> = formats.iter().map(|format| format.ending()).collect();
     let mut all_frames = FrameCounts::default();
     for group in grouping.groups(processes, &index.host.name) {
-        let members: Vec<&SampledProcess> =
-            group.members.iter().map(|member| &processes[*member]).collect();
+        let members: Vec<&SampledProcess> = group
+            .members
+            .iter()
+            .map(|member| &processes[*member])
+            .collect();
         let mut built = builder.build(&members);
         for comment in comments(&index, built.completeness) {
             built.profile.comment(comment);

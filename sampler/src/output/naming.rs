@@ -11,7 +11,10 @@ const KIND: &str = "cpu";
 pub fn stem(grouping: Grouping, group: &Group, processes: &[SampledProcess]) -> String {
     match grouping {
         Grouping::Process => {
-            let pid = group.members.first().map_or(0, |first| processes[*first].pid);
+            let pid = group
+                .members
+                .first()
+                .map_or(0, |first| processes[*first].pid);
             let outside = group
                 .members
                 .first()

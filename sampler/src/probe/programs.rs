@@ -191,4 +191,4 @@ fn memlock_bytes(fd: BorrowedFd<'_>) -> u64 {
         .unwrap_or(0)
 }
 
-const _: () = assert!(size_of::<Settings>() % 8 == 0);
+const _: () = assert!(size_of::<Settings>().is_multiple_of(8));

@@ -69,7 +69,10 @@ impl Sideband {
 
     /// Descriptors that become readable when a ring fills.
     pub fn descriptors(&self) -> io::Result<Vec<OwnedFd>> {
-        self.rings.iter().map(|ring| ring.event.try_clone()).collect()
+        self.rings
+            .iter()
+            .map(|ring| ring.event.try_clone())
+            .collect()
     }
 
     /// Everything that the rings hold, of all CPUs, in no order.
@@ -179,15 +182,15 @@ impl Ring {
         };
         let end = head.load(Ordering::Acquire);
         let start = tail.load(Ordering::Relaxed);
-        let held = (end - start) as usize;
+        let pending = (end - start) as usize;
         let at = start as usize % capacity;
-        let first = held.min(capacity - at);
+        let first = pending.min(capacity - at);
         // SAFETY: the data area follows the control page; both parts lie in
         // it, and the kernel does not write between tail and head.
         unsafe {
             let data = self.base.as_ptr().add(self.page_bytes);
             out.extend_from_slice(std::slice::from_raw_parts(data.add(at), first));
-            out.extend_from_slice(std::slice::from_raw_parts(data, held - first));
+            out.extend_from_slice(std::slice::from_raw_parts(data, pending - first));
         }
         tail.store(end, Ordering::Release);
     }
@@ -196,6 +199,11 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         // SAFETY: this is the mapping that `open` made.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), (1 + RING_PAGES) * self.page_bytes) };
+        unsafe {
+            libc::munmap(
+                self.base.as_ptr().cast(),
+                (1 + RING_PAGES) * self.page_bytes,
+            )
+        };
     }
 }

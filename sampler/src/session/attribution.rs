@@ -107,8 +107,8 @@ impl Attribution {
             let Some(thread) = region.threads().get(count.thread as usize) else {
                 continue;
             };
-            let (process, key) = *owners[count.thread as usize]
-                .get_or_insert_with(|| self.owner(thread, table));
+            let (process, key) =
+                *owners[count.thread as usize].get_or_insert_with(|| self.owner(thread, table));
             let user = region.stack(count.user_stack);
             let kernel = region.stack(count.kernel_stack);
             let class = self.trace(user, kernel, thread, key.map(|key| (key, &*table)));
@@ -138,15 +138,15 @@ impl Attribution {
                 self.frames.push(frame);
             }
         }
-        let user_ending = user.map(|(addresses, ending)| match process {
-            Some((key, table)) => self.locate(addresses, ending, thread, key, table),
-            None => {
-                for (depth, address) in addresses.iter().enumerate() {
-                    let frame = self.traces.unmapped_frame(at_call(*address, depth));
-                    self.frames.push(frame);
-                }
-                ending
+        let user_ending = user.map(|(addresses, ending)| {
+            if let Some((key, table)) = process {
+                return self.locate(addresses, ending, thread, key, table);
             }
+            for (depth, address) in addresses.iter().enumerate() {
+                let frame = self.traces.unmapped_frame(at_call(*address, depth));
+                self.frames.push(frame);
+            }
+            ending
         });
         let class = Class::of(user_ending, kernel.map(|(_, ending)| ending));
         if let Class::Ended(ending) = class

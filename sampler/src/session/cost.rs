@@ -11,15 +11,14 @@ pub struct Cost {
     pub bpf_ns: u64,
     /// How often the sampling program ran.
     pub bpf_runs: u64,
-    /// Highest RssAnon + RssShmem that was seen, in bytes.
+    /// Highest `RssAnon` + `RssShmem` that was seen, in bytes.
     pub peak_rss_bytes: u64,
     /// Kernel memory of the eBPF maps, in bytes.
     pub bpf_map_bytes: u64,
 }
 
 /// How `bpf_ns` comes about.
-pub const BPF_NS_METHOD: &str =
-    "own clock on every 16th tick of each CPU, times ticks; entry and exit of the program not included";
+pub const BPF_NS_METHOD: &str = "own clock on every 16th tick of each CPU, times ticks; entry and exit of the program not included";
 
 /// CPU time that this process has used, in nanoseconds.
 pub fn own_cpu_ns() -> u64 {

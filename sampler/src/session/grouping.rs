@@ -50,12 +50,11 @@ impl Grouping {
         let mut by_name: HashMap<Vec<u8>, usize> = HashMap::new();
         for (position, process) in processes.iter().enumerate() {
             let name = match self {
-                Self::Process => process.comm.as_bytes().to_vec(),
+                Self::Process | Self::Comm => process.comm.as_bytes().to_vec(),
                 Self::Exe => process.exe.as_deref().map_or_else(
                     || process.comm.as_bytes().to_vec(),
                     |exe| exe.as_bytes().to_vec(),
                 ),
-                Self::Comm => process.comm.as_bytes().to_vec(),
                 Self::Cgroup => process
                     .cgroup
                     .as_deref()

@@ -104,7 +104,10 @@ impl Ledger {
 
     /// Ticks that were lost, for whatever reason.
     pub fn lost(&self) -> u64 {
-        Outcome::LOST.iter().map(|reason| self.outcome(*reason)).sum()
+        Outcome::LOST
+            .iter()
+            .map(|reason| self.outcome(*reason))
+            .sum()
     }
 }
 
@@ -116,8 +119,7 @@ fn deliver(account: &CpuAccount, frequency_hz: u64) -> Delivery {
     Delivery {
         expected_ticks,
         not_delivered,
-        not_delivered_idle: not_delivered
-            .min(ticks_of(account.idle_ns).saturating_sub(idle_ticks)),
+        not_delivered_idle: not_delivered.min(ticks_of(account.idle_ns).saturating_sub(idle_ticks)),
     }
 }
 
@@ -146,8 +148,9 @@ impl Class {
     /// about where the time goes, so its ending counts first.
     pub fn of(user: Option<Ending>, kernel: Option<Ending>) -> Self {
         match (user, kernel) {
-            (Some(ending), _) if ending != Ending::Complete => Self::Ended(ending),
-            (_, Some(ending)) if ending != Ending::Complete => Self::Ended(ending),
+            (Some(ending), _) | (_, Some(ending)) if ending != Ending::Complete => {
+                Self::Ended(ending)
+            }
             (Some(_), _) => Self::Ended(Ending::Complete),
             (None, _) => Self::KernelOnly,
         }
@@ -160,7 +163,10 @@ impl Completeness {
         match class {
             Class::KernelOnly => self.kernel_only += samples,
             Class::Ended(ending) => {
-                match Ending::TRUNCATED.iter().position(|reason| *reason == ending) {
+                match Ending::TRUNCATED
+                    .iter()
+                    .position(|reason| *reason == ending)
+                {
                     Some(reason) => self.truncated[reason] += samples,
                     None => self.complete += samples,
                 }
@@ -253,7 +259,10 @@ mod tests {
         use Ending::{BrokenChain, Complete, KernelDepthLimit};
         let class = |user, kernel| Class::of(user, kernel);
         assert_eq!(class(Some(Complete), None), Class::Ended(Complete));
-        assert_eq!(class(Some(Complete), Some(Complete)), Class::Ended(Complete));
+        assert_eq!(
+            class(Some(Complete), Some(Complete)),
+            Class::Ended(Complete)
+        );
         assert_eq!(
             class(Some(Complete), Some(KernelDepthLimit)),
             Class::Ended(KernelDepthLimit)

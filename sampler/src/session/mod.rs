@@ -20,5 +20,5 @@ pub use ledger::{Class, Completeness, CpuLedger, Delivery, Ledger};
 pub use options::{DEFAULT_LIMITS, Options, Scope};
 pub use profiles::{FrameCounts, GroupProfile, ProfileBuilder};
 pub use recording::{Lifecycle, Recording};
-pub use scope::{TargetError, check_targets};
 pub use running::{Ended, Progress, Running, SessionError};
+pub use scope::{TargetError, check_targets};

@@ -10,7 +10,7 @@ use crate::profile::{
     Function, Header, Labels, Line, Location, LocationId, Mapping as ProfileMapping, MappingId,
     Profile,
 };
-use crate::symbolize::{Names, Named};
+use crate::symbolize::{Named, Names};
 
 /// Frames with and without a name; each counts once for each sample it is in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -95,12 +95,12 @@ impl<'a> ProfileBuilder<'a> {
                 let labels = Labels {
                     strings: vec![
                         ("comm", comm.clone().into_owned()),
-                        ("thread_name", key.thread_name.to_string_lossy().into_owned()),
+                        (
+                            "thread_name",
+                            key.thread_name.to_string_lossy().into_owned(),
+                        ),
                     ],
-                    numbers: vec![
-                        ("pid", i64::from(process.pid)),
-                        ("tid", i64::from(key.tid)),
-                    ],
+                    numbers: vec![("pid", i64::from(process.pid)), ("tid", i64::from(key.tid))],
                 };
                 let ticks = *ticks as i64;
                 building

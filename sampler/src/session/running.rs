@@ -150,7 +150,11 @@ impl Running {
         };
         let watched = bring_into_scope(&options.scope, &programs, &targets, command.as_ref())?;
         table
-            .scan(|pid| watched.as_ref().is_none_or(|watched| watched.contains(&pid)))
+            .scan(|pid| {
+                watched
+                    .as_ref()
+                    .is_none_or(|watched| watched.contains(&pid))
+            })
             .map_err(system("read /proc"))?;
 
         let symbolizer = Symbolizer::spawn(symbolize::Options::default())
@@ -313,7 +317,9 @@ impl Running {
         let times = cpus::times().unwrap_or_default();
         let time_of = |times: &[cpus::CpuTime], cpu: usize| {
             let found = times.iter().find(|time| time.cpu as usize == cpu);
-            found.map_or((0, 0), |time| (time.idle_ns + time.iowait_ns, time.steal_ns))
+            found.map_or((0, 0), |time| {
+                (time.idle_ns + time.iowait_ns, time.steal_ns)
+            })
         };
         let accounts: Vec<_> = counters
             .into_iter()
@@ -356,7 +362,8 @@ impl Running {
             attribution.add(region, table);
         });
         self.heard_losses(lost);
-        self.symbolizer.submit(self.attribution.traces.take_queries());
+        self.symbolizer
+            .submit(self.attribution.traces.take_queries());
         if self.options.drain_interval.is_none() {
             if fullest > 0.5 {
                 self.interval = (self.interval / 2).max(MIN_DRAIN);
@@ -380,7 +387,10 @@ impl Running {
             return;
         }
         self.lost_records += lost;
-        tracing::warn!(lost, "the kernel dropped process events; reading /proc again");
+        tracing::warn!(
+            lost,
+            "the kernel dropped process events; reading /proc again"
+        );
         if let Err(error) = self.table.scan(|_| true) {
             tracing::warn!(%error, "cannot read /proc again");
         }
@@ -427,7 +437,10 @@ fn load(
         }
     };
     let mut settings = settings::settings(options, facts, task, random_seed()?);
-    if facts.pid_namespace.is_some_and(|namespace| !namespace.initial) {
+    if facts
+        .pid_namespace
+        .is_some_and(|namespace| !namespace.initial)
+    {
         let (namespace, level) = probe::own_pid_namespace(&settings)?;
         settings.pid_namespace = namespace;
         settings.pid_namespace_level = level;

@@ -40,7 +40,10 @@ pub fn target(pid: u32) -> Result<Target, TargetError> {
     if let Some(leader) = thread_group(&status)
         && leader != pid
     {
-        return Err(TargetError::Thread { tid: pid, pid: leader });
+        return Err(TargetError::Thread {
+            tid: pid,
+            pid: leader,
+        });
     }
     let stat = stat(pid).ok_or(TargetError::NoProcess(pid))?;
     Ok(Target {
@@ -118,7 +121,13 @@ mod tests {
     #[test]
     fn this_process_is_there_and_the_impossible_pid_is_not() {
         let own = target(std::process::id());
-        assert!(matches!(own, Ok(Target { start_clock_ticks: 1.., .. })));
+        assert!(matches!(
+            own,
+            Ok(Target {
+                start_clock_ticks: 1..,
+                ..
+            })
+        ));
         assert!(matches!(target(u32::MAX), Err(TargetError::NoProcess(_))));
     }
 

@@ -9,7 +9,12 @@ use crate::process::Comm;
 
 /// The settings of a recording, without the pid namespace, which the kernel
 /// has to be asked for.
-pub fn settings(options: &Options, facts: &HostFacts, task: TaskLayout, seed: [u64; 2]) -> Settings {
+pub fn settings(
+    options: &Options,
+    facts: &HostFacts,
+    task: TaskLayout,
+    seed: [u64; 2],
+) -> Settings {
     let scope = match &options.scope {
         Scope::Host => ScopeKind::Host,
         Scope::Processes { .. } | Scope::Command(_) => ScopeKind::Processes,
@@ -72,6 +77,9 @@ mod tests {
     #[test]
     fn a_name_is_compared_as_the_kernel_holds_it() {
         assert_eq!(comm_words(Comm::new(b"ab")), [0x6261, 0]);
-        assert_eq!(comm_words(Comm::new(b"12345678X")), [0x3837_3635_3433_3231, 0x58]);
+        assert_eq!(
+            comm_words(Comm::new(b"12345678X")),
+            [0x3837_3635_3433_3231, 0x58]
+        );
     }
 }

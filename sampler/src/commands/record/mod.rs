@@ -35,8 +35,8 @@ async fn record(args: &RecordArgs) -> Result<i32, Failure> {
     let facts = preflight().map_err(|error| Failure::Host(error.into()))?;
     setup::check_host(&options, &facts)?;
     let path = args.output.clone().unwrap_or_else(setup::default_directory);
-    let mut directory =
-        OutputDirectory::prepare(&path, args.force).map_err(|error| Failure::Output(error.into()))?;
+    let mut directory = OutputDirectory::prepare(&path, args.force)
+        .map_err(|error| Failure::Output(error.into()))?;
     let mut summary_file = match &args.summary {
         Some(path) => Some(
             File::create(path)
@@ -59,7 +59,9 @@ async fn record(args: &RecordArgs) -> Result<i32, Failure> {
     };
     let mut progress = ProgressLine::new();
     let ended = running
-        .run(signals.stop(running.command_pid()), |now| progress.show(now))
+        .run(signals.stop(running.command_pid()), |now| {
+            progress.show(now);
+        })
         .await;
     progress.clear();
     let ended = ended.map_err(|error: SessionError| Failure::Host(error.into()))?;
@@ -76,7 +78,13 @@ async fn record(args: &RecordArgs) -> Result<i32, Failure> {
     };
     match written {
         Ok(index) => {
-            report(args, &index, &directory, summary_file.as_mut(), command_code.is_some());
+            report(
+                args,
+                &index,
+                &directory,
+                summary_file.as_mut(),
+                command_code.is_some(),
+            );
             Ok(command_code.unwrap_or(0))
         }
         Err(error) => {
@@ -116,14 +124,21 @@ fn warn_of_losses(recording: &Recording) {
         tracing::warn!("no samples: what was asked for did not run on a CPU at any tick");
     }
     if recording.ledger.lost() > 0 {
-        tracing::warn!(lost = recording.ledger.lost(), "samples were lost; the ledger says why");
+        tracing::warn!(
+            lost = recording.ledger.lost(),
+            "samples were lost; the ledger says why"
+        );
     }
     if recording.symbol_stats().kernel_names_hidden {
         tracing::warn!(
             "kernel frames have no names: needs CAP_SYSLOG and kernel.kptr_restrict below 2; `sampler doctor` says more"
         );
     }
-    let outside = recording.processes().iter().filter(|process| process.outside).count();
+    let outside = recording
+        .processes()
+        .iter()
+        .filter(|process| process.outside)
+        .count();
     if outside > 0 {
         tracing::warn!(
             "processes outside this pid namespace were sampled: their files are named cpu-outside-…, their user frames have no names"

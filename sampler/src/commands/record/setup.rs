@@ -9,12 +9,10 @@ use sampler_common::{Limits, MAX_KERNEL_FRAMES, MAX_USER_FRAMES};
 
 use crate::commands::Failure;
 use crate::commands::cli::RecordArgs;
-use crate::output::{
-    CostIndex, FrameIndex, HostIndex, Index, LedgerIndex, from_unix_ns, rfc3339,
-};
+use crate::output::{CostIndex, FrameIndex, HostIndex, Index, LedgerIndex, from_unix_ns, rfc3339};
 use crate::probe::host::HostFacts;
-use crate::probe::host::events::EventState;
 use crate::probe::host::cgroup::{CgroupError, CgroupMounts};
+use crate::probe::host::events::EventState;
 use crate::process::Comm;
 use crate::session::{
     self, DEFAULT_LIMITS, Grouping, Options, Recording, Scope, SessionError, WantedFrames,
@@ -72,11 +70,16 @@ fn scope(args: &RecordArgs) -> Result<Scope, Failure> {
     }
     if let Some(path) = &args.cgroup {
         let mounts = CgroupMounts::read().unwrap_or_default();
-        return mounts.find(path).map(Scope::Cgroup).map_err(|error| match error {
-            CgroupError::NotFound(_) => Failure::Target(error.into()),
-            CgroupError::Version1(_) | CgroupError::NotACgroup(_) => Failure::Usage(error.into()),
-            CgroupError::Unreadable { .. } => Failure::Host(error.into()),
-        });
+        return mounts
+            .find(path)
+            .map(Scope::Cgroup)
+            .map_err(|error| match error {
+                CgroupError::NotFound(_) => Failure::Target(error.into()),
+                CgroupError::Version1(_) | CgroupError::NotACgroup(_) => {
+                    Failure::Usage(error.into())
+                }
+                CgroupError::Unreadable { .. } => Failure::Host(error.into()),
+            });
     }
     if !args.command.is_empty() {
         return Ok(Scope::Command(args.command.clone()));
@@ -155,7 +158,7 @@ pub fn default_directory() -> PathBuf {
     let time = humantime::format_rfc3339_seconds(from_unix_ns(seconds as i64 * 1_000_000_000));
     PathBuf::from(format!(
         "sampler-{}",
-        time.to_string().replace(':', "").replace('-', "")
+        time.to_string().replace([':', '-'], "")
     ))
 }
 

@@ -27,7 +27,10 @@ fn table(text: &mut String, index: &Index) {
     // With several formats there are several files a process: show the first.
     let mut rows: Vec<&FileIndex> = Vec::new();
     for file in &index.files {
-        if rows.last().is_none_or(|last| stem(&last.file) != stem(&file.file)) {
+        if rows
+            .last()
+            .is_none_or(|last| stem(&last.file) != stem(&file.file))
+        {
             rows.push(file);
         }
     }
@@ -48,7 +51,9 @@ fn table(text: &mut String, index: &Index) {
         "PID", "COMM", "SAMPLES", "CPU %", "COMPLETE%"
     );
     for row in rows.iter().take(MAX_ROWS) {
-        let pid = row.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        let pid = row
+            .pid
+            .map_or_else(|| "-".to_owned(), |pid| pid.to_string());
         let complete = complete_percent(&row.stacks)
             .map_or_else(|| "-".to_owned(), |percent| format!("{percent:.1}"));
         let _infallible = writeln!(
@@ -126,7 +131,11 @@ fn ledger_lines(index: &Index) -> Vec<String> {
     let all = frames.named + frames.unnamed;
     lines.push(format!(
         "frames   {:.1} % of {all} named; process events: {} heard, {} lost; {} files not pinned",
-        if all == 0 { 100.0 } else { frames.named as f64 * 100.0 / all as f64 },
+        if all == 0 {
+            100.0
+        } else {
+            frames.named as f64 * 100.0 / all as f64
+        },
         index.lifecycle.records,
         index.lifecycle.lost_records,
         index.lifecycle.unpinned_files,

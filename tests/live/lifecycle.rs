@@ -1,6 +1,7 @@
 //! Processes begin, become others and end, and CPUs go and come.
 
 use std::fs;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -26,6 +27,10 @@ pub fn trials() -> Vec<Trial> {
         trial(
             "lifecycle::a_deleted_program_keeps_its_names",
             a_deleted_program,
+        ),
+        trial(
+            "lifecycle::a_pid_used_twice_has_two_files",
+            a_pid_used_twice,
         ),
         trial(
             "lifecycle::a_cpu_goes_and_comes_back",
@@ -134,6 +139,56 @@ fn a_deleted_program() -> Verdict {
         "{named} of {} samples of a deleted program are named",
         profile.total()
     );
+    Ok(())
+}
+
+/// Burns twice under one pid: in a pid namespace of its own, where nobody else
+/// takes the next number.
+const TWICE: &str = "$BURN 300 & first=$!; wait; \
+    echo $((first - 1)) > /proc/sys/kernel/ns_last_pid; $BURN 300 & echo $first $!; wait";
+
+fn a_pid_used_twice() -> Verdict {
+    need::root()?;
+    need::tool("unshare")?;
+    if !Path::new("/proc/sys/kernel/ns_last_pid").exists() {
+        return Err(Stop::Skipped(
+            "this kernel lets nobody choose the next pid".into(),
+        ));
+    }
+    let script = TWICE.replace("$BURN", &fixture("burn")?.to_string_lossy());
+    let run = Recorder::new(&["-F", "499"])?
+        .command("sh", &["-c", &script])
+        .start_under(&["unshare", "-pf", "--mount-proc", "--"])?
+        .finish()?;
+    let recording = run.recording()?;
+    let said = run.result();
+    let (first, second) = said.trim().split_once(' ').ok_or("no two pids")?;
+    if first != second {
+        return Err(Stop::Skipped(format!(
+            "the kernel gave {second} after {first}"
+        )));
+    }
+    let mut names: Vec<_> = recording
+        .of_comm("burn")
+        .map(|(file, _)| file.name.clone())
+        .collect();
+    names.sort();
+    ensure!(
+        names
+            == [
+                format!("cpu-burn-{first}-2.pb.gz"),
+                format!("cpu-burn-{first}.pb.gz")
+            ],
+        "two processes of one pid have {names:?}"
+    );
+    for (file, profile) in recording.of_comm("burn") {
+        let samples = profile.count(|sample| sample.holds("burn_leaf"));
+        ensure!(
+            samples > 75,
+            "{}: {samples} samples of 300 ms at 499 Hz",
+            file.name
+        );
+    }
     Ok(())
 }
 

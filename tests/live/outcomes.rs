@@ -18,7 +18,10 @@ pub fn trials() -> Vec<Trial> {
         trial("outcomes::idle", idle),
         trial("outcomes::out_of_scope", out_of_scope),
         trial("outcomes::complete", complete),
-        trial("outcomes::complete_to_any_depth", complete_to_any_depth),
+        trial(
+            "outcomes::complete_ninety_calls_deep",
+            complete_ninety_calls_deep,
+        ),
         trial("outcomes::truncated_depth_limit", truncated_depth_limit),
         trial(
             "outcomes::truncated_kernel_depth_limit",
@@ -31,6 +34,10 @@ pub fn trials() -> Vec<Trial> {
         trial(
             "outcomes::truncated_unreadable_stack",
             truncated_unreadable_stack,
+        ),
+        trial(
+            "outcomes::truncated_unmapped_address",
+            truncated_unmapped_address,
         ),
         trial("outcomes::truncated_broken_chain", truncated_broken_chain),
     ]
@@ -157,7 +164,7 @@ fn deepest(recording: &Recording) -> usize {
         .unwrap_or(0)
 }
 
-fn complete_to_any_depth() -> Verdict {
+fn complete_ninety_calls_deep() -> Verdict {
     need::root()?;
     let (_, recording) = record_fixture(&["-F", "499"], "deep", &["90", "600"])?;
     let (file, _) = recording.only("deep")?;
@@ -238,4 +245,18 @@ fn truncated_unreadable_stack() -> Verdict {
 fn truncated_broken_chain() -> Verdict {
     let arguments = ["backwards", "600"];
     truncated(&["-F", "499"], "badstack", &arguments, "broken_chain").map(|_| ())
+}
+
+fn truncated_unmapped_address() -> Verdict {
+    let arguments = ["nowhere", "600"];
+    let recording = truncated(&["-F", "499"], "badstack", &arguments, "unmapped_address")?;
+    let (_, profile) = recording.only("badstack")?;
+    // The address that is no code is nobody's frame.
+    let most = profile
+        .samples
+        .iter()
+        .map(|s| s.stack.len() - s.kernel_frames())
+        .max();
+    ensure!(most == Some(1), "{most:?} frames of a stack with one");
+    Ok(())
 }

@@ -97,6 +97,7 @@ pub const TRUNCATED: &[&str] = &[
     "kernel_stack_unavailable",
     "unreadable_stack",
     "broken_chain",
+    "unmapped_address",
 ];
 
 impl Ledger {

@@ -86,7 +86,7 @@ fn alone_it_leaves_the_samples() -> Verdict {
     need::root()?;
     let (_, recording) = record_fixture(&["-F", "499", "--kernel-only"], "split", &["600"])?;
     let (_, profile) = recording.only("split")?;
-    let user = recording.count(|sample| sample.kernel_frames() < sample.stack.len());
+    let user = recording.count(|sample| sample.user_frames() > 0);
     ensure!(user == 0, "{user} samples with user frames");
     let expected = 499 * 600 / 1000;
     ensure!(
@@ -114,7 +114,7 @@ fn its_own_threads() -> Verdict {
         "no kernel thread worked while files were written"
     );
     for (file, profile) in recording.files() {
-        let without_user = profile.count(|sample| sample.kernel_frames() == sample.stack.len());
+        let without_user = profile.count(|sample| sample.user_frames() == 0);
         ensure!(
             file.stacks.kernel_only <= without_user,
             "{}: {} stacks are the kernel's only, but {without_user} have no user frame",

@@ -265,7 +265,7 @@ fn wrong_cgroups() -> Verdict {
         .option("--cgroup", &old)
         .run()?
         .exits(2)?
-        .names("v1")?;
+        .names("version 1")?;
     Ok(())
 }
 

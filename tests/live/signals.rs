@@ -199,9 +199,11 @@ fn the_target_exits() -> Verdict {
     Ok(())
 }
 
-/// What a command can see of the process that started it.
+/// What a command can see of the process that started it. Of the ignored signals
+/// only the first 32: the next one is the C library's own.
 const SURROUNDINGS: &str = "id; umask; pwd; env | grep -v '^_=' | sort; \
-    grep -E 'Cap|Sig(Ign|Blk)|NoNewPrivs|Seccomp:' /proc/self/status; \
+    grep -E 'Cap|SigBlk|NoNewPrivs|Seccomp:' /proc/self/status; \
+    sed -n 's/^SigIgn:.*\\(.\\{8\\}\\)$/ignored \\1/p' /proc/self/status; \
     cat /proc/self/limits; ls /proc/self/fd | wc -l; cat /proc/self/oom_score_adj; nice";
 
 fn the_callers_surroundings() -> Verdict {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::maps::Map;
-use aya::programs::{PerfEvent, RawTracePoint};
+use aya::programs::{PerfEvent, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
 use sampler_common::{CpuState, Region, ScopeKind, Settings};
 
@@ -23,9 +23,20 @@ pub enum LoadError {
     /// The kernel refused the object or a part of it.
     #[error("the kernel refused the eBPF programs: {0}")]
     Refused(#[from] aya::EbpfError),
-    /// The kernel refused a program.
-    #[error("the kernel refused an eBPF program: {0}")]
-    Program(#[from] aya::programs::ProgramError),
+    /// The kernel refused a program. The verifier's log is long: its last
+    /// lines say why, the whole is logged.
+    #[error("the kernel refused the eBPF program {program}: {error}: {verdict}")]
+    Verifier {
+        /// Which program.
+        program: &'static str,
+        /// The system call's error.
+        error: std::io::Error,
+        /// The end of the verifier's log.
+        verdict: String,
+    },
+    /// A program could not be loaded or attached for another reason.
+    #[error("cannot start an eBPF program: {0}")]
+    Program(#[from] ProgramError),
     /// The embedded object lacks something: it does not belong to this source.
     #[error("the embedded eBPF object holds no {0}: rebuild it with `cargo xtask ebpf`")]
     Missing(&'static str),
@@ -43,6 +54,29 @@ fn map_error(action: &'static str) -> impl FnOnce(std::io::Error) -> LoadError {
     move |error| LoadError::Map { action, error }
 }
 
+/// Lines of the verifier's log that an error shows.
+const VERDICT_LINES: usize = 3;
+
+fn refusal(program: &'static str) -> impl FnOnce(ProgramError) -> LoadError {
+    move |error| match error {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => {
+            let log = verifier_log.to_string();
+            tracing::debug!("the verifier's log of {program}:\n{log}");
+            let mut lines: Vec<&str> = log.lines().rev().take(VERDICT_LINES).collect();
+            lines.reverse();
+            LoadError::Verifier {
+                program,
+                error: io_error,
+                verdict: lines.join("; "),
+            }
+        }
+        other => LoadError::Program(other),
+    }
+}
+
 /// The loaded programs.
 #[derive(Debug)]
 pub struct Programs {
@@ -53,14 +87,16 @@ impl Programs {
     /// Loads them for a host with this many possible CPUs.
     pub fn load(settings: &Settings, possible_cpus: u32) -> Result<Self, LoadError> {
         let mut ebpf = create(settings, possible_cpus)?;
-        program::<PerfEvent>(&mut ebpf, "on_cpu")?.load()?;
+        program::<PerfEvent>(&mut ebpf, "on_cpu")?
+            .load()
+            .map_err(refusal("on_cpu"))?;
         if settings.follow_forks != 0 {
             for (name, tracepoint) in [
                 ("on_fork", "sched_process_fork"),
                 ("on_free", "sched_process_free"),
             ] {
                 let program = program::<RawTracePoint>(&mut ebpf, name)?;
-                program.load()?;
+                program.load().map_err(refusal(name))?;
                 program.attach(tracepoint)?;
             }
         }
@@ -130,7 +166,7 @@ impl Programs {
 pub fn own_pid_namespace(settings: &Settings) -> Result<(u64, u32), LoadError> {
     let mut ebpf = create(settings, 1)?;
     let whoami = program::<RawTracePoint>(&mut ebpf, "whoami")?;
-    whoami.load()?;
+    whoami.load().map_err(refusal("whoami"))?;
     bpf_abi::run_raw_tracepoint(whoami.fd()?.as_fd())
         .map_err(map_error("ask the kernel for this process's pid namespace"))?;
     let map = ebpf
@@ -166,7 +202,7 @@ fn create(settings: &Settings, possible_cpus: u32) -> Result<Ebpf, LoadError> {
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>
 where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
     let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
     Ok(program.try_into()?)

@@ -1,6 +1,6 @@
 //! `index.json` as its contract states it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -175,6 +175,15 @@ impl Stacks {
     }
 }
 
+impl File {
+    /// The ending of its name.
+    fn format(&self) -> &str {
+        self.name
+            .rsplit_once('.')
+            .map_or("none", |(_, ending)| ending)
+    }
+}
+
 impl Index {
     pub fn parse(json: &[u8]) -> Verdict<Self> {
         let index: Self = serde_json::from_slice(json)
@@ -191,39 +200,15 @@ impl Index {
             file.stacks.check(file.samples, &file.name)?;
             ensure!(file.samples > 0, "{} is listed without a sample", file.name);
         }
-        let in_files: u64 = self.files.iter().map(|file| file.samples).sum();
+        let formats: BTreeSet<&str> = self.files.iter().map(File::format).collect();
+        for format in &formats {
+            self.check_format(format)?;
+        }
         ensure!(
-            in_files == self.ledger.counted,
-            "{} counted, but the files hold {in_files}",
+            !formats.is_empty() || self.ledger.counted == 0,
+            "{} samples and no file",
             self.ledger.counted
         );
-        for (what, whole, parts) in [
-            (
-                "complete",
-                self.stacks.complete,
-                self.sum(|f| f.stacks.complete),
-            ),
-            (
-                "kernel_only",
-                self.stacks.kernel_only,
-                self.sum(|f| f.stacks.kernel_only),
-            ),
-            (
-                "named frames",
-                self.frames.named,
-                self.sum(|f| f.frames.named),
-            ),
-            (
-                "unnamed frames",
-                self.frames.unnamed,
-                self.sum(|f| f.frames.unnamed),
-            ),
-        ] {
-            ensure!(
-                whole == parts,
-                "{what}: {whole} in the run, {parts} in its files"
-            );
-        }
         for (what, text) in [
             ("sampler", &self.sampler),
             ("host.name", &self.host.name),
@@ -260,7 +245,32 @@ impl Index {
         Ok(())
     }
 
-    fn sum(&self, part: impl Fn(&File) -> u64) -> u64 {
-        self.files.iter().map(part).sum()
+    /// Every format holds the whole recording.
+    fn check_format(&self, format: &str) -> Verdict {
+        let sum = |part: fn(&File) -> u64| -> u64 {
+            let files = self.files.iter().filter(|file| file.format() == format);
+            files.map(part).sum()
+        };
+        for (what, whole, parts) in [
+            ("samples", self.ledger.counted, sum(|f| f.samples)),
+            ("complete", self.stacks.complete, sum(|f| f.stacks.complete)),
+            (
+                "kernel_only",
+                self.stacks.kernel_only,
+                sum(|f| f.stacks.kernel_only),
+            ),
+            ("named frames", self.frames.named, sum(|f| f.frames.named)),
+            (
+                "unnamed frames",
+                self.frames.unnamed,
+                sum(|f| f.frames.unnamed),
+            ),
+        ] {
+            ensure!(
+                whole == parts,
+                "{what}: {whole} in the run, {parts} in its {format} files"
+            );
+        }
+        Ok(())
     }
 }

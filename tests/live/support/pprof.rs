@@ -59,6 +59,18 @@ pub struct Mapping {
     pub has_functions: bool,
 }
 
+impl Location {
+    /// Whether it is no frame but a remark on the stack, like
+    /// `[truncated: depth_limit]`.
+    pub fn is_note(&self) -> bool {
+        self.address == 0
+            && self
+                .lines
+                .iter()
+                .any(|line| line.name.starts_with('[') && line.name.ends_with(']'))
+    }
+}
+
 impl Mapping {
     pub fn is_kernel(&self) -> bool {
         self.file.starts_with("[kernel.kallsyms]")
@@ -82,6 +94,11 @@ impl Sample {
 
     pub fn kernel_frames(&self) -> usize {
         self.stack.iter().filter(|l| l.mapping.is_kernel()).count()
+    }
+
+    pub fn user_frames(&self) -> usize {
+        let notes = self.stack.iter().filter(|l| l.is_note()).count();
+        self.stack.len() - self.kernel_frames() - notes
     }
 }
 

@@ -163,6 +163,10 @@ fn check_labels(file: &File, sample: &Sample) -> Verdict {
             );
         }
     }
+    // pprof keeps no empty label, and a process may have an empty name.
+    if file.comm.as_deref() == Some("") {
+        return Ok(());
+    }
     for key in ["comm", "thread_name"] {
         ensure!(
             sample.strings.contains_key(key),

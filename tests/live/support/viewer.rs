@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::fixture::workshop;
 use super::need;
@@ -99,6 +100,18 @@ pub fn browse(go: &Path, file: &Path) -> Verdict {
     verdict
 }
 
+/// pprof announces its address a moment before it listens there.
+fn connect(address: &str) -> Verdict<TcpStream> {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        match TcpStream::connect(address) {
+            Ok(connection) => return Ok(connection),
+            Err(error) if Instant::now() > end => return Err(error.into()),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
 fn pages(stderr: impl Read, file: &Path) -> Verdict {
     let mut said = String::new();
     for line in BufReader::new(stderr).lines() {
@@ -108,7 +121,7 @@ fn pages(stderr: impl Read, file: &Path) -> Verdict {
             continue;
         };
         for page in ["/ui/top", "/ui/flamegraph"] {
-            let mut connection = TcpStream::connect(address.trim())?;
+            let mut connection = connect(address.trim())?;
             write!(
                 connection,
                 "GET {page} HTTP/1.0\r\nHost: {}\r\n\r\n",

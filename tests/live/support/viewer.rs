@@ -1,8 +1,8 @@
 //! `go tool pprof`, the reader that every profile must please.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -81,18 +81,20 @@ pub fn merged_total(go: &Path, files: &[PathBuf]) -> Verdict<u64> {
 
 /// Shows a file in pprof's web pages and asks for two of them.
 pub fn browse(go: &Path, file: &Path) -> Verdict {
+    // Asked for any port, pprof 1.19 does not say which one it took.
+    let free = TcpListener::bind("localhost:0")?.local_addr()?.port();
+    let address = format!("localhost:{free}");
     let mut child = command(go)?
-        .args(["-http=localhost:0", "-no_browser"])
+        .arg(format!("-http={address}"))
+        .arg("-no_browser")
         .arg(file)
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
+        .stderr(Stdio::null())
         .process_group(0)
         .spawn()?;
-    let verdict = child
-        .stderr
-        .take()
-        .ok_or_else(|| "pprof's stderr is gone".into())
-        .and_then(|stderr| pages(stderr, file));
+    let verdict = ["/ui/top", "/ui/flamegraph"]
+        .iter()
+        .try_for_each(|page| answers(&address, page, file));
     // SAFETY: kill only takes numbers; `go` has not been waited for, so the group
     // that it shares with pprof is still the one made above.
     unsafe { libc::kill(-(child.id() as i32), libc::SIGTERM) };
@@ -100,9 +102,25 @@ pub fn browse(go: &Path, file: &Path) -> Verdict {
     verdict
 }
 
-/// pprof announces its address a moment before it listens there.
+/// Whether the page of this file is there.
+fn answers(address: &str, page: &str, file: &Path) -> Verdict {
+    let mut connection = connect(address)?;
+    write!(connection, "GET {page} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer.lines().next().unwrap_or_default();
+    ensure!(
+        status.contains(" 200 "),
+        "{page} of {}: {status}",
+        file.display()
+    );
+    Ok(())
+}
+
+/// pprof reads the file before it listens.
 fn connect(address: &str) -> Verdict<TcpStream> {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(20);
     loop {
         match TcpStream::connect(address) {
             Ok(connection) => return Ok(connection),
@@ -110,34 +128,4 @@ fn connect(address: &str) -> Verdict<TcpStream> {
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }
-}
-
-fn pages(stderr: impl Read, file: &Path) -> Verdict {
-    let mut said = String::new();
-    for line in BufReader::new(stderr).lines() {
-        let line = line?;
-        said.push_str(&line);
-        let Some((_, address)) = line.split_once("Serving web UI on http://") else {
-            continue;
-        };
-        for page in ["/ui/top", "/ui/flamegraph"] {
-            let mut connection = connect(address.trim())?;
-            write!(
-                connection,
-                "GET {page} HTTP/1.0\r\nHost: {}\r\n\r\n",
-                address.trim()
-            )?;
-            let mut answer = Vec::new();
-            connection.read_to_end(&mut answer)?;
-            let answer = String::from_utf8_lossy(&answer);
-            let status = answer.lines().next().unwrap_or_default();
-            ensure!(
-                status.contains(" 200 "),
-                "{page} of {}: {status}",
-                file.display()
-            );
-        }
-        return Ok(());
-    }
-    Err(format!("pprof serves no pages of {}: {said}", file.display()).into())
 }

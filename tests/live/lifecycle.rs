@@ -213,6 +213,7 @@ impl Drop for Offline {
 
 fn a_cpu_goes_and_comes_back() -> Verdict {
     need::root()?;
+    need::tool("taskset")?;
     let cpu = *need::cpus(2)?.last().ok_or("no CPU")?;
     let mut running = Recorder::new(&["-F", "499"])?.start()?;
     running.wait_until_sampling()?;
@@ -222,8 +223,10 @@ fn a_cpu_goes_and_comes_back() -> Verdict {
     // The profiler looks about it once a second, and has to see an event stand
     // still before it knows that the CPU was away.
     sleep(Duration::from_millis(2500));
-    // From here on the CPU that returned is busy, and its samples are wanted.
-    let burner = Background::fixture("burn", &["2000", &cpu.to_string()])?;
+    // From here on the CPU that returned is busy, and its samples are wanted; so
+    // is the news of what starts there.
+    let program = fixture("burn")?.to_string_lossy().into_owned();
+    let burner = Background::start("taskset", &["-c", &cpu.to_string(), &program, "2000"])?;
     burner.finish(Duration::from_secs(60))?;
     running.signal(libc::SIGINT);
     let recording = running.finish()?.recording()?;

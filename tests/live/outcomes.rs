@@ -114,9 +114,7 @@ fn lost_no_region() -> Verdict {
 
 fn idle() -> Verdict {
     need::root()?;
-    // One CPU is kept busy, so that the idle ones are woken now and then.
-    let _burner = Background::burn_on(0)?;
-    let (run, recording) = record(&["-d", "3s", "-F", "4999"])?;
+    let (run, recording) = record(&["-d", "4s", "-F", "199"])?;
     let ledger = &recording.index.ledger;
     let idle = ledger.idle + ledger.not_delivered_idle.unwrap_or(0);
     if idle * 20 < ledger.expected_ticks.unwrap_or(0) {

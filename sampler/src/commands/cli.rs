@@ -95,7 +95,7 @@ pub struct RecordArgs {
 
     /// Samples a second on each CPU. 99 keeps out of step with what runs at 100.
     #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99,
-          value_parser = clap::value_parser!(u64).range(1..))]
+          value_parser = parse_frequency)]
     pub frequency: u64,
 
     /// How long: 10s, 1m, 500ms. Without it until Ctrl-C, SIGTERM, or the end of
@@ -173,6 +173,15 @@ pub struct TestArgs {
     /// Time between two drains.
     #[arg(long = "test-drain", hide = true, value_parser = parse_duration)]
     pub drain: Option<Duration>,
+}
+
+/// A rate that is not zero.
+fn parse_frequency(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1 Hz".to_owned()),
+        Ok(hz) => Ok(hz),
+        Err(_) => Err("write it as a whole number of samples a second".to_owned()),
+    }
 }
 
 /// A time that is not zero.

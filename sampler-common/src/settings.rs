@@ -65,6 +65,10 @@ pub struct RegisterLayout {
     pub program_counter: u32,
     /// The frame pointer.
     pub frame_pointer: u32,
+    /// The stack pointer.
+    pub stack_pointer: u32,
+    /// Zero.
+    pub reserved: u32,
     /// The word that tells user from kernel mode, and 32-bit programs.
     pub mode: u32,
     /// The bits of that word which are looked at.
@@ -76,24 +80,29 @@ pub struct RegisterLayout {
 }
 
 impl RegisterLayout {
-    /// `x86_64`: `rbp` is word 4, `rip` 16, `cs` 17 of 21; user code runs with
+    /// `x86_64`: `rbp` is word 4, `rip` 16, `cs` 17, `rsp` 19
+    /// of 21; user code runs with
     /// a `cs` of 0x33, or 0x23 when it is 32-bit.
     pub const X86_64: Self = Self {
         words: 21,
         program_counter: 16,
         frame_pointer: 4,
+        stack_pointer: 19,
+        reserved: 0,
         mode: 17,
         mode_mask: 0xffff,
         mode_user: 0x33,
         mode_user_narrow: 0x23,
     };
 
-    /// `aarch64`: `x29` is word 29, `pc` 32, `pstate` 33 of 34; the low bits of
+    /// `aarch64`: `x29` is word 29, `sp` 31, `pc` 32, `pstate` 33 of 34; the low bits of
     /// `pstate` are 0 at EL0, with bit 4 set for a 32-bit program.
     pub const AARCH64: Self = Self {
         words: 34,
         program_counter: 32,
         frame_pointer: 29,
+        stack_pointer: 31,
+        reserved: 0,
         mode: 33,
         mode_mask: 0x1f,
         mode_user: 0,

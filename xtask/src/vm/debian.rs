@@ -14,12 +14,12 @@ const BUSYBOX: &str = "busybox-static";
 /// Debian's cloud kernel.
 pub fn kernel(cache: &Path) -> Result<PathBuf> {
     cached(cache, "boot", "vmlinuz-", || {
-        let depends = project::output(Command::new("apt-cache").args(["depends", KERNEL]))?;
+        let unknown = || format!("apt knows no kernel behind {KERNEL}; apt-get update may help");
+        let depends = project::output(Command::new("apt-cache").args(["depends", KERNEL]))
+            .with_context(unknown)?;
         dependency(&depends, "linux-image-")
             .map(str::to_string)
-            .with_context(|| {
-                format!("apt knows no kernel behind {KERNEL}; apt-get update may help")
-            })
+            .with_context(unknown)
     })
 }
 

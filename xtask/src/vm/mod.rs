@@ -75,13 +75,12 @@ fn try_on(kernel: &Path, busybox: &Path, sampler: &Path, folder: &Path) -> Resul
     initramfs::build(&programs, &folder.join("tree"), &initrd)?;
     let output = machine::boot(kernel, &initrd, folder)?;
 
-    let console = || {
-        format!(
-            "the console ended with:\n{}",
-            machine::tail(&output.console)
-        )
-    };
-    let checks = checks::judge(&Sections::parse(&output.report), DEPTH).with_context(console)?;
+    let console = format!(
+        "the console ended with:\n{}",
+        machine::tail(&output.console)
+    );
+    let checks = checks::judge(&Sections::parse(&output.report), DEPTH)
+        .or_else(|error| bail!("{error:#}; {console}"))?;
     let mut failures = 0;
     for check in &checks {
         let verdict = if check.held { "ok    " } else { "FAILED" };
@@ -89,7 +88,7 @@ fn try_on(kernel: &Path, busybox: &Path, sampler: &Path, folder: &Path) -> Resul
         failures += usize::from(!check.held);
     }
     if failures > 0 {
-        bail!("{failures} of {} did not hold; {}", checks.len(), console());
+        bail!("{failures} of {} did not hold; {}", checks.len(), console);
     }
     println!(
         "{} checks held; the guest ran for {} s",

@@ -39,6 +39,7 @@ fn missing(is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
         .filter(|(program, _)| !is_there(program))
         .map(|(_, package)| *package)
         .collect();
+    packages.sort_unstable();
     packages.dedup();
     packages
 }

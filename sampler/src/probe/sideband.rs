@@ -11,8 +11,9 @@ use crate::process::{Event, Record, parse};
 
 /// Pages of a ring's data: what `perf_event_mlock_kb` grants by default.
 const RING_PAGES: usize = 128;
-/// A ring wakes its reader when it holds this much.
-const WAKEUP_BYTES: u32 = 64 * 1024;
+/// A ring wakes its reader when it holds this much, so at each record: a file
+/// has to be opened while it is there, and it may be deleted a moment later.
+const WAKEUP_BYTES: u32 = 1;
 /// `struct perf_event_header`: type u32, misc u16, size u16.
 const HEADER_BYTES: usize = 8;
 /// Offsets in `struct perf_event_mmap_page`.
@@ -205,5 +206,64 @@ impl Drop for Ring {
                 (1 + RING_PAGES) * self.page_bytes,
             )
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::process::Command;
+
+    use super::*;
+    use crate::probe::host::cpus;
+
+    /// Rings on all CPUs, if this caller may listen at all.
+    fn listen() -> Option<Sideband> {
+        match Sideband::open(&cpus::online().unwrap()) {
+            Ok(sideband) => Some(sideband),
+            Err(error) => {
+                eprintln!("skipped: this caller may not open events: {error}");
+                None
+            }
+        }
+    }
+
+    /// Waits until a ring has something to read; returns whether one did.
+    fn wait_readable(sideband: &Sideband, timeout_ms: i32) -> bool {
+        let descriptors = sideband.descriptors().unwrap();
+        let mut polled: Vec<_> = descriptors
+            .iter()
+            .map(|descriptor| libc::pollfd {
+                fd: descriptor.as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            })
+            .collect();
+        // SAFETY: the kernel writes to the entries of a live vector.
+        let ready = unsafe {
+            libc::poll(
+                polled.as_mut_ptr(),
+                polled.len() as libc::nfds_t,
+                timeout_ms,
+            )
+        };
+        ready > 0
+    }
+
+    #[test]
+    fn one_program_that_starts_wakes_the_reader() {
+        let Some(mut sideband) = listen() else {
+            return;
+        };
+        sideband.read();
+        assert!(Command::new("true").status().unwrap().success());
+        assert!(wait_readable(&sideband, 2_000));
+        let execs = sideband.read();
+        assert!(
+            execs
+                .iter()
+                .any(|record| matches!(record.event, Event::Exec { .. }))
+        );
     }
 }

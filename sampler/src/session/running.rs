@@ -29,6 +29,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 const MAX_DRAIN: Duration = Duration::from_secs(1);
 /// The shortest.
 const MIN_DRAIN: Duration = Duration::from_millis(5);
+/// The shortest time between two looks at the process events that woke us: what
+/// comes in faster is taken together.
+const LISTEN_PAUSE: Duration = Duration::from_millis(2);
 /// Ticks of a CPU that its tables hold whatever the stacks are like.
 const TICKS_A_DRAIN: u64 = 400;
 /// Descriptors that are not for pinned files.
@@ -232,6 +235,7 @@ impl Running {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let mut next_drain = tokio::time::Instant::now() + self.interval;
         let mut rings = self.ring_readiness()?;
+        let mut next_listen = tokio::time::Instant::now();
         let targets = std::mem::take(&mut self.targets);
         let all_ended = wait_for_all(&targets);
         let mut all_ended = std::pin::pin!(all_ended);
@@ -245,7 +249,10 @@ impl Running {
                     self.drain();
                     next_drain = tokio::time::Instant::now() + self.interval;
                 }
-                () = any_readable(&rings) => self.listen(),
+                () = any_readable_from(next_listen, &rings) => {
+                    self.listen();
+                    next_listen = tokio::time::Instant::now() + LISTEN_PAUSE;
+                }
                 _ = housekeeping.tick() => {
                     if self.keep_house() {
                         rings = self.ring_readiness()?;
@@ -507,8 +514,9 @@ async fn wait_for_all(targets: &[AsyncFd<OwnedFd>]) {
     }
 }
 
-/// Ready when one of the rings has something to read.
-async fn any_readable(rings: &[AsyncFd<OwnedFd>]) {
+/// Ready when one of the rings has something to read, but not before `time`.
+async fn any_readable_from(time: tokio::time::Instant, rings: &[AsyncFd<OwnedFd>]) {
+    tokio::time::sleep_until(time).await;
     std::future::poll_fn(|context| {
         let mut ready = false;
         for ring in rings {

@@ -398,6 +398,10 @@ impl Running {
             lost,
             "the kernel dropped process events; reading /proc again"
         );
+        self.read_proc_again();
+    }
+
+    fn read_proc_again(&mut self) {
         if let Err(error) = self.table.scan(|_| true) {
             tracing::warn!(%error, "cannot read /proc again");
         }
@@ -415,11 +419,16 @@ impl Running {
             return false;
         };
         self.timers.follow_cpus(&online);
-        let before = self.sideband.rings();
+        let before = self.sideband.changes();
         if let Err(error) = self.sideband.follow_cpus(&online) {
             tracing::warn!(%error, "cannot listen to process events of a new CPU");
         }
-        self.sideband.rings() != before
+        let changed = self.sideband.changes() != before;
+        if changed {
+            tracing::info!("CPUs went or came online; reading /proc again");
+            self.read_proc_again();
+        }
+        changed
     }
 
     fn ring_readiness(&self) -> Result<Vec<AsyncFd<OwnedFd>>, SessionError> {

@@ -19,6 +19,8 @@ const MANY_SEGMENTS: u64 = 0xffff;
 /// A bound on the number of sections, and of segments. A program or library has
 /// tens; only object files, which are none, have more than fit into 16 bits.
 const MAX_SECTIONS: u64 = 1 << 16;
+/// `SHT_NOBITS`: in memory only.
+pub(super) const SECTION_NO_BITS: u64 = 8;
 /// Extents of a section that are looked at, to tell data from holes.
 const MAX_EXTENTS: usize = 1 << 12;
 
@@ -148,9 +150,8 @@ pub(super) struct Section {
     pub flags: u64,
     /// `sh_addr`.
     pub virtual_start: u64,
-    /// `sh_size`.
-    pub size_bytes: u64,
     offset: u64,
+    size_bytes: u64,
     link: u64,
     info: u64,
 }
@@ -293,6 +294,15 @@ impl Header {
 }
 
 impl Section {
+    /// How many bytes of the file it takes.
+    pub(super) fn held_bytes(&self) -> u64 {
+        if self.kind == SECTION_NO_BITS {
+            0
+        } else {
+            self.size_bytes
+        }
+    }
+
     /// Where its bytes are in the file.
     pub(super) fn file_range(&self) -> Result<Range<u64>, ElfError> {
         let end = self.offset.checked_add(self.size_bytes);

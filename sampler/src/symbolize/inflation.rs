@@ -8,7 +8,7 @@ use super::headers::{Header, ReadAt, Section, word};
 /// What the debug sections of a file together may inflate to. The parser keeps
 /// them in memory for as long as it is open.
 const MAX_DEBUG_BYTES: u64 = 512 << 20;
-/// What MiniDebugInfo may inflate to: a symbol table and its strings, a few MiB
+/// What `MiniDebugInfo` may inflate to: a symbol table and its strings, a few MiB
 /// for the largest programs of a distribution.
 const MAX_SYMBOLS_BYTES: u64 = 128 << 20;
 /// What all files of a run together may cost, compressed and inflated bytes

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::object::{BuildId, FileOffset};
 
-use super::headers::{ElfError, Header, ReadAt, Section, Segment, word};
+use super::headers::{ElfError, Header, ReadAt, SECTION_NO_BITS, Section, Segment, word};
 use super::inflation::{Allowance, Inflated};
 
 /// Notes are tens of bytes; more than this is not read.
@@ -28,7 +28,6 @@ const MAX_HOLE_BYTES: u64 = 1 << 20;
 const SEGMENT_LOAD: u64 = 1;
 const SEGMENT_EXECUTABLE: u64 = 1;
 const SECTION_NOTE: u64 = 7;
-const SECTION_NO_BITS: u64 = 8;
 const SECTION_EXECUTABLE: u64 = 4;
 const SECTION_COMPRESSED: u64 = 0x800;
 const NOTE_GNU_BUILD_ID: u64 = 3;
@@ -62,7 +61,7 @@ impl Image {
 
     /// The most memory that a parser takes for it, mapped files excluded.
     ///
-    /// Of MiniDebugInfo it holds a copy of the tables besides the inflated
+    /// Of `MiniDebugInfo` it holds a copy of the tables besides the inflated
     /// bytes, while it reads them; symbols are sorted in an index of 8 bytes
     /// each, where the table has at least 16.
     pub(super) fn parser_bytes(&self) -> u64 {
@@ -71,6 +70,32 @@ impl Image {
             symbols_bytes,
         } = self.inflated;
         debug_bytes + 3 * symbols_bytes + self.symbol_table_bytes / 2
+    }
+
+    /// Whether the parser may be shown a section, should it be one of those with
+    /// symbols. It reads them with or without DWARF.
+    fn admit_symbols(
+        &mut self,
+        file: &(impl ReadAt + ?Sized),
+        section: &Section,
+        allowance: &mut Allowance,
+    ) -> Result<bool, ElfError> {
+        let is_within_bounds = match section.name.as_slice() {
+            b".symtab" | b".dynsym" => {
+                let sum_bytes = self.symbol_table_bytes.saturating_add(section.held_bytes());
+                self.symbol_table_bytes = sum_bytes;
+                sum_bytes <= MAX_SYMBOL_TABLE_BYTES
+            }
+            b".strtab" | b".dynstr" => section.held_bytes() <= MAX_STRING_TABLE_BYTES,
+            // MiniDebugInfo.
+            b".gnu_debugdata" => {
+                return Ok(
+                    !is_hole(file, section)? && self.inflated.add_symbols(file, section, allowance)
+                );
+            }
+            _ => return Ok(true),
+        };
+        Ok(is_within_bounds && !is_hole(file, section)?)
     }
 
     /// The address, as the file's own symbol tables count it, of the code at a
@@ -110,32 +135,10 @@ pub(super) fn inspect(
 
     let mut left_debug_bytes = MAX_DEBUG_BYTES;
     for section in header.sections(file)? {
-        let size_bytes = match section.kind {
-            SECTION_NO_BITS => 0,
-            _ => section.size_bytes,
-        };
+        if !image.admit_symbols(file, &section, allowance)? {
+            return Err(ElfError::SymbolsTooLarge);
+        }
         match section.name.as_slice() {
-            // The parser reads these with or without DWARF, so they decide over
-            // the whole file.
-            b".symtab" | b".dynsym" => {
-                image.symbol_table_bytes = image.symbol_table_bytes.saturating_add(size_bytes);
-                if image.symbol_table_bytes > MAX_SYMBOL_TABLE_BYTES || is_hole(file, &section)? {
-                    return Err(ElfError::SymbolsTooLarge);
-                }
-            }
-            b".strtab" | b".dynstr" => {
-                if size_bytes > MAX_STRING_TABLE_BYTES || is_hole(file, &section)? {
-                    return Err(ElfError::SymbolsTooLarge);
-                }
-            }
-            // MiniDebugInfo.
-            b".gnu_debugdata" => {
-                if is_hole(file, &section)?
-                    || !image.inflated.add_symbols(file, &section, allowance)
-                {
-                    return Err(ElfError::SymbolsTooLarge);
-                }
-            }
             b".gnu_debugaltlink" | b".debug_sup" => image.links_to_files = true,
             b".gnu_debuglink" => {
                 image.links_to_files = true;
@@ -143,7 +146,7 @@ pub(super) fn inspect(
             }
             name if name.starts_with(b".debug_") => {
                 image.has_debug_info |= name == b".debug_info" && section.kind != SECTION_NO_BITS;
-                let left_bytes = left_debug_bytes.checked_sub(size_bytes);
+                let left_bytes = left_debug_bytes.checked_sub(section.held_bytes());
                 left_debug_bytes = left_bytes.unwrap_or(0);
                 image.debug_info_within_bounds &= left_bytes.is_some() && !is_hole(file, &section)?;
             }
@@ -172,10 +175,10 @@ pub(super) fn inspect(
 /// Whether a section is large for nothing: more than half of it is not in the
 /// file. Blocks on disk would not tell, since some file systems compress.
 fn is_hole(file: &(impl ReadAt + ?Sized), section: &Section) -> Result<bool, ElfError> {
-    if section.kind == SECTION_NO_BITS || section.size_bytes <= MAX_HOLE_BYTES {
+    if section.held_bytes() <= MAX_HOLE_BYTES {
         return Ok(false);
     }
-    let least_bytes = section.size_bytes / 2;
+    let least_bytes = section.held_bytes() / 2;
     Ok(!file.holds_data(section.file_range()?, least_bytes))
 }
 

@@ -246,8 +246,9 @@ impl View {
             for (at, symbolized) in doubtful.into_iter().zip(found) {
                 // A name ends at the next NUL, however far away that is.
                 elf_symbols[at] = symbolized.as_sym().map(|symbol| {
-                    let end = symbol.name.floor_char_boundary(MAX_NAME_BYTES);
-                    symbol.name[..end].to_owned()
+                    let name = symbol.name.as_bytes();
+                    let kept = &name[..name.len().min(MAX_NAME_BYTES)];
+                    String::from_utf8_lossy(kept).into_owned()
                 });
             }
         }

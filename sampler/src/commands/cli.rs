@@ -104,7 +104,7 @@ pub struct RecordArgs {
     pub duration: Option<Duration>,
 
     /// The directory to write. Must be empty or not there yet.
-    /// [default: sampler-<UTC time>]
+    /// [default: `sampler-` and the UTC time]
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 

@@ -163,8 +163,11 @@ impl Running {
             })
             .map_err(system("read /proc"))?;
 
-        let symbolizer = Symbolizer::spawn(symbolize::Options::default())
-            .map_err(system("start the symbolizer"))?;
+        let symbolizer = Symbolizer::spawn(symbolize::Options {
+            rss_bytes: cost::rss_bytes,
+            ..symbolize::Options::default()
+        })
+        .map_err(system("start the symbolizer"))?;
         let event_error = |error| SessionError::Event {
             event: options.event,
             error,
@@ -329,8 +332,11 @@ impl Running {
             ),
             ledger,
             attribution: self.attribution,
+            peak_rss_bytes: self
+                .peak_rss_bytes
+                .max(rss_bytes)
+                .max(names.stats().peak_rss_bytes),
             names,
-            peak_rss_bytes: self.peak_rss_bytes.max(rss_bytes),
             bpf_map_bytes: self.programs.map_bytes(),
         };
         (recording, self.command)

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::object::{BuildId, FileId, PinnedFile};
 
+use super::inflation::Allowance;
 use super::inspect::{Image, inspect};
 
 /// Shorter build IDs are not unique enough to search by.
@@ -26,12 +27,13 @@ struct Candidate {
     is_systems: bool,
 }
 
-/// Finds and opens the debug file of an ELF file.
+/// Finds and opens the debug file of an ELF file, and says what is in it.
 pub(super) fn find(
     file: &PinnedFile,
     image: &Image,
     debug_dirs: &[PathBuf],
-) -> Option<Arc<PinnedFile>> {
+    allowance: &mut Allowance,
+) -> Option<(Arc<PinnedFile>, Image)> {
     let build_id = image.build_id.as_ref().or(file.build_id.as_ref())?;
     if build_id.0.len() < MIN_BUILD_ID_BYTES {
         return None;
@@ -39,7 +41,7 @@ pub(super) fn find(
     let link = image.debug_link.as_deref().and_then(file_name);
     candidates(build_id, link, &file.path, debug_dirs)
         .into_iter()
-        .find_map(|candidate| open(candidate, build_id, file.id))
+        .find_map(|candidate| open(candidate, build_id, file.id, allowance))
 }
 
 /// Where to look, as gdb does ("Debugging Information in Separate Files").
@@ -92,7 +94,12 @@ fn file_name(link: &[u8]) -> Option<&OsStr> {
 
 /// Opens a candidate if it is what we look for. Neither a FIFO nor a device can
 /// hold us up: nothing but a regular file is read.
-fn open(candidate: Candidate, build_id: &BuildId, target: FileId) -> Option<Arc<PinnedFile>> {
+fn open(
+    candidate: Candidate,
+    build_id: &BuildId,
+    target: FileId,
+    allowance: &mut Allowance,
+) -> Option<(Arc<PinnedFile>, Image)> {
     let no_follow = if candidate.is_systems {
         0
     } else {
@@ -111,12 +118,15 @@ fn open(candidate: Candidate, build_id: &BuildId, target: FileId) -> Option<Arc<
     if id == target {
         return None;
     }
-    let image = inspect(&file).ok()?;
+    let image = inspect(&file, allowance).ok()?;
     let is_ours = image.build_id.as_ref() == Some(build_id)
-        && image.has_debug_info
-        && image.inflates_within_bounds
+        && image.has_usable_debug_info()
         && (candidate.is_systems || !image.links_to_files);
-    is_ours.then(|| Arc::new(PinnedFile::new(id, candidate.path, image.build_id, file)))
+    is_ours.then(|| {
+        let build_id = image.build_id.clone();
+        let pin = PinnedFile::new(id, candidate.path, build_id, file);
+        (Arc::new(pin), image)
+    })
 }
 
 #[cfg(test)]

@@ -42,11 +42,20 @@ fn system_name<'a>(debug_name: &'a str, elf_symbol: Option<&'a str>) -> Option<&
             || (!is_mangled(debug_name)
                 && is_mangled(symbol)
                 // Same function, not one that covers it by chance.
-                && demangle(symbol).contains(debug_name))
+                && demangle(symbol).contains(base_name(debug_name)))
     });
     better
         .or(Some(debug_name))
         .filter(|name| !name.trim().is_empty())
+}
+
+/// A name without its template arguments, which the compiler spells otherwise
+/// than a demangler does.
+fn base_name(name: &str) -> &str {
+    match name.split_once('<') {
+        Some((base, _)) if !base.is_empty() => base,
+        _ => name,
+    }
 }
 
 fn frame(system_name: &str, code: Option<&CodeInfo<'_>>) -> FrameName {
@@ -84,6 +93,11 @@ mod tests {
                 Some("_ZN8geometryL4areaEd"),
             ),
             ("area", Some("_ZN8geometry6volumeEd"), Some("area")),
+            (
+                "apply<names_work(void*)::<lambda()> >",
+                Some("_ZN6engine5applyIZ10names_workPvEUlvE_EEiT_"),
+                Some("_ZN6engine5applyIZ10names_workPvEUlvE_EEiT_"),
+            ),
             ("_Z4areav", Some("_Z6volumev"), Some("_Z4areav")),
             ("", Some("f"), Some("f")),
             ("", None, None),

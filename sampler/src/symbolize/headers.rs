@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt;
 
 /// Section names longer than this in sum are no use to anyone.
@@ -15,8 +16,13 @@ const MAX_SECTION_NAMES_BYTES: u64 = 4 << 20;
 const MAX_SECTION_NAME_BYTES: usize = 64;
 /// `e_phnum` when the real number is in section 0.
 const MANY_SEGMENTS: u64 = 0xffff;
-/// A bound on the number of sections, and of segments: 64 MiB of headers.
-const MAX_SECTIONS: u64 = 1 << 20;
+/// A bound on the number of sections, and of segments. A program or library has
+/// tens; only object files, which are none, have more than fit into 16 bits.
+const MAX_SECTIONS: u64 = 1 << 16;
+/// `SHT_NOBITS`: in memory only.
+pub(super) const SECTION_NO_BITS: u64 = 8;
+/// Extents of a section that are looked at, to tell data from holes.
+const MAX_EXTENTS: usize = 1 << 12;
 
 /// Why a file cannot be shown to a parser at all.
 #[derive(Debug, thiserror::Error)]
@@ -30,8 +36,8 @@ pub(super) enum ElfError {
     /// Its headers contradict themselves or are absurdly large.
     #[error("broken ELF headers")]
     BrokenHeaders,
-    /// Its compressed symbol table is broken or far too large.
-    #[error("its compressed symbol table cannot be inflated within bounds")]
+    /// Its symbol table is far too large, a hole, or compressed and broken.
+    #[error("its symbol tables are broken or larger than the bounds")]
     SymbolsTooLarge,
 }
 
@@ -39,11 +45,55 @@ pub(super) enum ElfError {
 pub(super) trait ReadAt {
     /// Fills `buffer` from `offset` on, or fails with `UnexpectedEof`.
     fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Whether at least so many bytes of a range are data rather than holes.
+    fn holds_data(&self, range: Range<u64>, least_bytes: u64) -> bool;
 }
 
 impl ReadAt for File {
     fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.read_exact_at(buffer, offset)
+    }
+
+    fn holds_data(&self, range: Range<u64>, least_bytes: u64) -> bool {
+        holds_data(self, range, least_bytes).unwrap_or(true)
+    }
+}
+
+/// `holds_data` of a file. An error says that this file system cannot tell.
+fn holds_data(file: &File, range: Range<u64>, least_bytes: u64) -> io::Result<bool> {
+    let (mut at, mut data_bytes) = (range.start, 0);
+    for _ in 0..MAX_EXTENTS {
+        if data_bytes >= least_bytes {
+            return Ok(true);
+        }
+        let Some(data_start) = seek(file, at, libc::SEEK_DATA)? else {
+            return Ok(false);
+        };
+        if data_start >= range.end {
+            return Ok(false);
+        }
+        at = seek(file, data_start, libc::SEEK_HOLE)?.unwrap_or(range.end);
+        data_bytes += at.min(range.end).saturating_sub(data_start);
+    }
+    // Shot through with holes on purpose.
+    Ok(false)
+}
+
+/// The first data or hole from an offset on; `None` if nothing but a hole, or
+/// nothing at all, follows.
+fn seek(file: &File, from: u64, whence: libc::c_int) -> io::Result<Option<u64>> {
+    let Ok(from) = libc::off_t::try_from(from) else {
+        return Ok(None);
+    };
+    // SAFETY: `lseek` touches no memory of ours.
+    let found = unsafe { libc::lseek(file.as_raw_fd(), from, whence) };
+    match u64::try_from(found) {
+        Ok(found) => Ok(Some(found)),
+        Err(_) => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+            error => Err(error),
+        },
     }
 }
 
@@ -55,6 +105,10 @@ impl ReadAt for [u8] {
             .ok_or(io::ErrorKind::UnexpectedEof)?;
         buffer.copy_from_slice(found);
         Ok(())
+    }
+
+    fn holds_data(&self, _: Range<u64>, _: u64) -> bool {
+        true
     }
 }
 
@@ -240,6 +294,15 @@ impl Header {
 }
 
 impl Section {
+    /// How many bytes of the file it takes.
+    pub(super) fn held_bytes(&self) -> u64 {
+        if self.kind == SECTION_NO_BITS {
+            0
+        } else {
+            self.size_bytes
+        }
+    }
+
     /// Where its bytes are in the file.
     pub(super) fn file_range(&self) -> Result<Range<u64>, ElfError> {
         let end = self.offset.checked_add(self.size_bytes);
@@ -280,4 +343,24 @@ pub(super) fn word(bytes: &[u8], offset: usize, width: usize) -> u64 {
         .iter()
         .rev()
         .fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test that unwraps says what it expects
+    use super::*;
+
+    #[test]
+    fn a_hole_is_told_from_data() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&[1; 8 << 10], 1 << 20).unwrap();
+        file.set_len(4 << 20).unwrap();
+        let data = 1 << 20..(1 << 20) + (8 << 10);
+        assert!(file.holds_data(data.clone(), 8 << 10));
+        assert!(file.holds_data(0..4 << 20, 8 << 10));
+        assert!(!file.holds_data(0..4 << 20, 1 << 20));
+        assert!(!file.holds_data(0..data.start, 1));
+        assert!(!file.holds_data(data.end..4 << 20, 1));
+        assert!(!file.holds_data(1 << 40..1 << 41, 1));
+    }
 }

@@ -1,29 +1,35 @@
 //! A first look at an ELF file: what may the real parser be shown?
 //!
-//! The parser trusts a file in two ways that a hostile one can use: it opens
-//! the other files that this one names (and would wait for ever on a FIFO), and
-//! it inflates compressed sections as far as they go. Both are found out here.
+//! The parser trusts a file in ways that a hostile one can use: it opens the
+//! other files that this one names (and would wait for ever on a FIFO), it
+//! inflates compressed sections as far as they go, and it sorts symbol tables of
+//! any size, though a hole of many GiB costs their maker nothing. All of it is
+//! found out here.
 
-use std::io::{self, Read};
 use std::ops::Range;
 
 use crate::object::{BuildId, FileOffset};
 
-use super::headers::{ElfError, Header, ReadAt, Section, Segment, word};
+use super::headers::{ElfError, Header, ReadAt, SECTION_NO_BITS, Section, Segment, word};
+use super::inflation::{Allowance, Inflated};
 
 /// Notes are tens of bytes; more than this is not read.
 const MAX_NOTE_BYTES: u64 = 64 << 10;
-/// What all compressed sections of a file together may inflate to.
-const MAX_INFLATED_BYTES: u64 = 1 << 30;
+/// The largest symbol table: five million symbols of 24 bytes, more than a
+/// browser has.
+const MAX_SYMBOL_TABLE_BYTES: u64 = 128 << 20;
+/// The largest string table of symbols.
+const MAX_STRING_TABLE_BYTES: u64 = 512 << 20;
+/// The most DWARF that a file may hold as it is. It is mapped and not copied.
+const MAX_DEBUG_BYTES: u64 = 4 << 30;
+/// Sections up to here may be holes: they are read in no time.
+const MAX_HOLE_BYTES: u64 = 1 << 20;
 
 const SEGMENT_LOAD: u64 = 1;
 const SEGMENT_EXECUTABLE: u64 = 1;
 const SECTION_NOTE: u64 = 7;
-const SECTION_NO_BITS: u64 = 8;
 const SECTION_EXECUTABLE: u64 = 4;
 const SECTION_COMPRESSED: u64 = 0x800;
-const COMPRESSED_ZLIB: u64 = 1;
-const COMPRESSED_ZSTD: u64 = 2;
 const NOTE_GNU_BUILD_ID: u64 = 3;
 
 /// What the headers of an ELF file say, as far as symbolization cares.
@@ -33,8 +39,12 @@ pub(super) struct Image {
     code_sections: Vec<Range<u64>>,
     /// It carries DWARF itself.
     pub has_debug_info: bool,
-    /// Its compressed sections, should there be any, inflate within bounds.
-    pub inflates_within_bounds: bool,
+    /// Its DWARF is of a size that the parser may be shown, inflated or not.
+    pub debug_info_within_bounds: bool,
+    /// What its compressed sections inflate to.
+    pub inflated: Inflated,
+    /// Its symbol tables, as they lie in the file.
+    symbol_table_bytes: u64,
     /// It names other files that the parser would open.
     pub links_to_files: bool,
     /// The name in `.gnu_debuglink`, if it has one.
@@ -44,6 +54,50 @@ pub(super) struct Image {
 }
 
 impl Image {
+    /// The DWARF that the parser may be shown.
+    pub(super) fn has_usable_debug_info(&self) -> bool {
+        self.has_debug_info && self.debug_info_within_bounds
+    }
+
+    /// The most memory that a parser takes for it, mapped files excluded.
+    ///
+    /// Of `MiniDebugInfo` it holds a copy of the tables besides the inflated
+    /// bytes, while it reads them; symbols are sorted in an index of 8 bytes
+    /// each, where the table has at least 16.
+    pub(super) fn parser_bytes(&self) -> u64 {
+        let Inflated {
+            debug_bytes,
+            symbols_bytes,
+        } = self.inflated;
+        debug_bytes + 3 * symbols_bytes + self.symbol_table_bytes / 2
+    }
+
+    /// Whether the parser may be shown a section, should it be one of those with
+    /// symbols. It reads them with or without DWARF.
+    fn admit_symbols(
+        &mut self,
+        file: &(impl ReadAt + ?Sized),
+        section: &Section,
+        allowance: &mut Allowance,
+    ) -> Result<bool, ElfError> {
+        let is_within_bounds = match section.name.as_slice() {
+            b".symtab" | b".dynsym" => {
+                let sum_bytes = self.symbol_table_bytes.saturating_add(section.held_bytes());
+                self.symbol_table_bytes = sum_bytes;
+                sum_bytes <= MAX_SYMBOL_TABLE_BYTES
+            }
+            b".strtab" | b".dynstr" => section.held_bytes() <= MAX_STRING_TABLE_BYTES,
+            // MiniDebugInfo.
+            b".gnu_debugdata" => {
+                return Ok(
+                    !is_hole(file, section)? && self.inflated.add_symbols(file, section, allowance)
+                );
+            }
+            _ => return Ok(true),
+        };
+        Ok(is_within_bounds && !is_hole(file, section)?)
+    }
+
     /// The address, as the file's own symbol tables count it, of the code at a
     /// file offset.
     pub(super) fn virtual_address(&self, offset: FileOffset) -> Option<u64> {
@@ -63,33 +117,38 @@ impl Image {
     }
 }
 
-/// Looks at the headers of an ELF file, and through its compressed sections.
-pub(super) fn inspect(file: &(impl ReadAt + ?Sized)) -> Result<Image, ElfError> {
+/// Looks at the headers of an ELF file, and through its compressed sections as
+/// far as the allowance goes.
+pub(super) fn inspect(
+    file: &(impl ReadAt + ?Sized),
+    allowance: &mut Allowance,
+) -> Result<Image, ElfError> {
     let header = Header::read(file)?;
     let mut image = Image {
         code: header.segments(file)?,
-        inflates_within_bounds: true,
+        debug_info_within_bounds: true,
         ..Image::default()
     };
     image
         .code
         .retain(|segment| segment.kind == SEGMENT_LOAD && segment.flags & SEGMENT_EXECUTABLE != 0);
 
-    let mut budget_bytes = MAX_INFLATED_BYTES;
+    let mut left_debug_bytes = MAX_DEBUG_BYTES;
     for section in header.sections(file)? {
+        if !image.admit_symbols(file, &section, allowance)? {
+            return Err(ElfError::SymbolsTooLarge);
+        }
         match section.name.as_slice() {
-            b".debug_info" => image.has_debug_info |= section.kind != SECTION_NO_BITS,
             b".gnu_debugaltlink" | b".debug_sup" => image.links_to_files = true,
             b".gnu_debuglink" => {
                 image.links_to_files = true;
                 image.debug_link = Some(until_nul(section.content(file, MAX_NOTE_BYTES)?));
             }
-            // MiniDebugInfo: the parser reads it for the symbols, with or
-            // without DWARF, so it decides over the whole file.
-            b".gnu_debugdata" => {
-                let content = Window::new(file, section.file_range()?);
-                budget_bytes -= inflated_bytes(xz2::read::XzDecoder::new(content), budget_bytes)
-                    .ok_or(ElfError::SymbolsTooLarge)?;
+            name if name.starts_with(b".debug_") => {
+                image.has_debug_info |= name == b".debug_info" && section.kind != SECTION_NO_BITS;
+                let left_bytes = left_debug_bytes.checked_sub(section.held_bytes());
+                left_debug_bytes = left_bytes.unwrap_or(0);
+                image.debug_info_within_bounds &= left_bytes.is_some() && !is_hole(file, &section)?;
             }
             _ => {}
         }
@@ -101,53 +160,26 @@ pub(super) fn inspect(file: &(impl ReadAt + ?Sized)) -> Result<Image, ElfError> 
             let notes = section.content(file, MAX_NOTE_BYTES).unwrap_or_default();
             image.build_id = find_build_id(&notes);
         }
-        if section.flags & SECTION_COMPRESSED != 0 && image.inflates_within_bounds {
-            match inflate_section(file, &header, &section, budget_bytes) {
-                Some(size_bytes) => budget_bytes -= size_bytes,
-                None => image.inflates_within_bounds = false,
-            }
+        if section.flags & SECTION_COMPRESSED != 0 && image.debug_info_within_bounds {
+            image.debug_info_within_bounds =
+                image.inflated.add_debug(file, &header, &section, allowance);
         }
+    }
+    if !image.debug_info_within_bounds {
+        // Nobody will inflate them.
+        image.inflated.debug_bytes = 0;
     }
     Ok(image)
 }
 
-/// The size of a compressed section once inflated; `None` if that is more than
-/// `max_bytes`, not what its header says, or it is broken.
-fn inflate_section(
-    file: &(impl ReadAt + ?Sized),
-    header: &Header,
-    section: &Section,
-    max_bytes: u64,
-) -> Option<u64> {
-    let range = section.file_range().ok()?;
-    let mut compression = [0; 24];
-    let compression = &mut compression[..if header.wide { 24 } else { 12 }];
-    file.fill(compression, range.start).ok()?;
-    let promised_bytes = if header.wide {
-        word(compression, 8, 8)
-    } else {
-        word(compression, 4, 4)
-    };
-    // The parser allocates what is promised before it reads anything.
-    if promised_bytes > max_bytes {
-        return None;
+/// Whether a section is large for nothing: more than half of it is not in the
+/// file. Blocks on disk would not tell, since some file systems compress.
+fn is_hole(file: &(impl ReadAt + ?Sized), section: &Section) -> Result<bool, ElfError> {
+    if section.held_bytes() <= MAX_HOLE_BYTES {
+        return Ok(false);
     }
-    let content = Window::new(file, range.start + compression.len() as u64..range.end);
-    let size_bytes = match word(compression, 0, 4) {
-        COMPRESSED_ZLIB => inflated_bytes(flate2::read::ZlibDecoder::new(content), max_bytes),
-        COMPRESSED_ZSTD => {
-            inflated_bytes(zstd::stream::read::Decoder::new(content).ok()?, max_bytes)
-        }
-        _ => None,
-    }?;
-    (size_bytes == promised_bytes).then_some(size_bytes)
-}
-
-/// How many bytes a decoder yields, if at most `max_bytes` and without error.
-/// They are thrown away as they come.
-fn inflated_bytes(decoder: impl Read, max_bytes: u64) -> Option<u64> {
-    let size_bytes = io::copy(&mut decoder.take(max_bytes + 1), &mut io::sink()).ok()?;
-    (size_bytes <= max_bytes).then_some(size_bytes)
+    let least_bytes = section.held_bytes() / 2;
+    Ok(!file.holds_data(section.file_range()?, least_bytes))
 }
 
 /// Finds the descriptor of `NT_GNU_BUILD_ID` among notes: name size, descriptor
@@ -174,35 +206,16 @@ fn until_nul(mut text: Vec<u8>) -> Vec<u8> {
     text
 }
 
-/// A part of a file as a stream, read in steps.
-struct Window<'a, F: ?Sized> {
-    file: &'a F,
-    rest: Range<u64>,
-}
-
-impl<'a, F: ReadAt + ?Sized> Window<'a, F> {
-    fn new(file: &'a F, rest: Range<u64>) -> Self {
-        Self { file, rest }
-    }
-}
-
-impl<F: ReadAt + ?Sized> Read for Window<'_, F> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left_bytes = self.rest.end.saturating_sub(self.rest.start);
-        let step_bytes = left_bytes.min(buffer.len() as u64);
-        self.file
-            .fill(&mut buffer[..step_bytes as usize], self.rest.start)?;
-        self.rest.start += step_bytes;
-        Ok(step_bytes as usize)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)] // a test that unwraps says what it expects
     use std::io::Write as _;
 
     use super::*;
+
+    fn inspect(file: &[u8]) -> Result<Image, ElfError> {
+        super::inspect(file, &mut Allowance::default())
+    }
 
     /// A 64-bit library: one executable segment (file 0x1000.. at 0x401000) and
     /// the given sections (name, type, flags, content).
@@ -267,7 +280,7 @@ mod tests {
 
     #[test]
     fn code_is_found_at_its_virtual_address() {
-        let image = inspect(library(&[]).as_slice()).unwrap();
+        let image = inspect(&library(&[])).unwrap();
         assert_eq!(image.virtual_address(FileOffset(0x1010)), Some(0x40_1010));
         assert_eq!(image.virtual_address(FileOffset(0x1800)), None);
         assert_eq!(image.virtual_address(FileOffset(0xfff)), None);
@@ -276,11 +289,11 @@ mod tests {
     #[test]
     fn links_to_other_files_are_seen() {
         let link = b"../evil\0\0\0\0\0".to_vec();
-        let image = inspect(library(&[(".gnu_debuglink", 1, 0, link)]).as_slice()).unwrap();
+        let image = inspect(&library(&[(".gnu_debuglink", 1, 0, link)])).unwrap();
         assert!(image.links_to_files);
         assert_eq!(image.debug_link.unwrap(), b"../evil");
         for name in [".gnu_debugaltlink", ".debug_sup"] {
-            let image = inspect(library(&[(name, 1, 0, vec![0])]).as_slice()).unwrap();
+            let image = inspect(&library(&[(name, 1, 0, vec![0])])).unwrap();
             assert!(image.links_to_files, "{name}");
         }
     }
@@ -293,7 +306,7 @@ mod tests {
             notes.extend(name);
             notes.extend([descriptor; 4]);
         }
-        let image = inspect(library(&[(".note", 7, 0, notes)]).as_slice()).unwrap();
+        let image = inspect(&library(&[(".note", 7, 0, notes)])).unwrap();
         assert_eq!(image.build_id.unwrap().to_string(), "09090909");
     }
 
@@ -302,25 +315,93 @@ mod tests {
         for (promised_bytes, fine) in [(1000, true), (999, false), (u64::MAX, false)] {
             let section = zlib_section(&[7; 1000], promised_bytes);
             let file = library(&[(".debug_info", 1, SECTION_COMPRESSED, section)]);
-            let image = inspect(file.as_slice()).unwrap();
+            let image = inspect(&file).unwrap();
             assert!(image.has_debug_info);
-            assert_eq!(image.inflates_within_bounds, fine, "{promised_bytes}");
+            assert_eq!(image.has_usable_debug_info(), fine, "{promised_bytes}");
+        }
+    }
+
+    /// A file that holds `held` and then nothing but a hole.
+    struct Sparse {
+        held: Vec<u8>,
+    }
+
+    impl ReadAt for Sparse {
+        fn fill(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+            for (at, byte) in (offset..).zip(buffer) {
+                *byte = self.held.get(at as usize).copied().unwrap_or(0);
+            }
+            Ok(())
+        }
+
+        fn holds_data(&self, range: Range<u64>, least_bytes: u64) -> bool {
+            let held_bytes = (self.held.len() as u64).min(range.end);
+            held_bytes.saturating_sub(range.start) >= least_bytes
+        }
+    }
+
+    /// The library whose first section claims to be so large.
+    fn claims(name: &str, size_bytes: u64) -> Vec<u8> {
+        let mut file = library(&[(name, 1, 0, vec![1; 16])]);
+        let table = word(&file, 40, 8) as usize;
+        file[table + 64 + 32..table + 64 + 40].copy_from_slice(&size_bytes.to_le_bytes());
+        file
+    }
+
+    #[test]
+    fn a_table_that_is_a_hole_is_not_shown_to_the_parser() {
+        let look = |name, size_bytes| {
+            let held = claims(name, size_bytes);
+            super::inspect(&Sparse { held }, &mut Allowance::default())
+        };
+        for name in [".symtab", ".dynsym", ".strtab", ".dynstr", ".gnu_debugdata"] {
+            let refused = matches!(look(name, 2 << 20), Err(ElfError::SymbolsTooLarge));
+            assert!(refused, "{name}");
+        }
+        for name in [".debug_info", ".debug_str"] {
+            assert!(
+                !look(name, 2 << 20).unwrap().debug_info_within_bounds,
+                "{name}"
+            );
+        }
+        assert!(look(".symtab", 1 << 20).is_ok());
+        assert!(look(".data", 12 << 30).is_ok());
+    }
+
+    #[test]
+    fn tables_larger_than_any_program_has_are_refused() {
+        for (name, max_bytes) in [
+            (".symtab", MAX_SYMBOL_TABLE_BYTES),
+            (".strtab", MAX_STRING_TABLE_BYTES),
+        ] {
+            assert!(inspect(&claims(name, max_bytes)).is_ok(), "{name}");
+            let larger = inspect(&claims(name, max_bytes + 1));
+            assert!(matches!(larger, Err(ElfError::SymbolsTooLarge)), "{name}");
+        }
+        for (size_bytes, fine) in [(MAX_DEBUG_BYTES, true), (MAX_DEBUG_BYTES + 1, false)] {
+            let image = inspect(&claims(".debug_info", size_bytes)).unwrap();
+            assert_eq!(image.has_usable_debug_info(), fine);
         }
     }
 
     #[test]
-    fn a_decoder_is_stopped_at_the_bound() {
-        assert_eq!(inflated_bytes(io::repeat(0), 1000), None);
-        assert_eq!(inflated_bytes(io::repeat(0).take(1000), 1000), Some(1000));
+    fn two_tables_do_not_get_twice_the_room() {
+        let section = zlib_section(&[0; 600], 600);
+        let twice = [".debug_info", ".debug_str"]
+            .map(|name| (name, 1, SECTION_COMPRESSED, section.clone()));
+        let file = library(&twice);
+        for (allowed_bytes, fine) in [(1000, false), (2000, true)] {
+            let mut allowance = Allowance::new(allowed_bytes);
+            let image = super::inspect(file.as_slice(), &mut allowance).unwrap();
+            assert_eq!(image.has_usable_debug_info(), fine);
+            assert_eq!(image.inflated.debug_bytes, if fine { 1200 } else { 0 });
+        }
     }
 
     #[test]
     fn broken_mini_debug_info_rules_the_file_out() {
         let file = library(&[(".gnu_debugdata", 1, 0, b"not xz".to_vec())]);
-        assert!(matches!(
-            inspect(file.as_slice()),
-            Err(ElfError::SymbolsTooLarge)
-        ));
+        assert!(matches!(inspect(&file), Err(ElfError::SymbolsTooLarge)));
     }
 
     #[test]
@@ -340,7 +421,7 @@ mod tests {
             let end = (position + noise.len()).min(file.len());
             let position = position.min(end);
             file[position..end].copy_from_slice(&noise[..end - position]);
-            let _ = inspect(file.as_slice());
+            let _ = inspect(&file);
         }
     }
 }

@@ -12,7 +12,9 @@
 //!
 //! An ELF file is hostile. `inspect` looks at its headers first and decides
 //! what of it the parser may see; a file that fails or panics the parser loses
-//! its own names and nothing else. What a parser inside this process cannot
+//! its own names and nothing else. So does one that would take too much: what is
+//! parsed, inflated and kept in memory has bounds for each file and for the run,
+//! and [`Symbolizer::finish`] waits so long and no longer. What a parser inside this process cannot
 //! survive is a file truncated under its mapping (`SIGBUS`) and DWARF nested
 //! deeper than the thread's stack.
 
@@ -20,10 +22,12 @@ mod debug_file;
 mod demangle;
 mod frames;
 mod headers;
+mod inflation;
 mod inspect;
 mod kernel;
 mod names;
 mod native;
+mod parsers;
 mod place;
 mod vdso;
 mod worker;

@@ -41,6 +41,9 @@ pub struct Stats {
     pub named: u64,
     /// Distinct addresses without one.
     pub unnamed: u64,
+    /// Addresses that had no answer when the wait for it ended. They have no
+    /// name, and the counters of files and panics may lack the last ones.
+    pub unanswered: u64,
     /// Files asked about.
     pub files: u64,
     /// Files of which nothing could be read: not ELF, truncated, broken.
@@ -54,6 +57,9 @@ pub struct Stats {
     /// The kernel keeps its symbols from us (`kptr_restrict`, no privilege, no
     /// kallsyms), so kernel frames have no names.
     pub kernel_names_hidden: bool,
+    /// Highest memory of this process that was seen while parsers were open, in
+    /// bytes, as [`super::Options::rss_bytes`] measures it.
+    pub peak_rss_bytes: u64,
 }
 
 impl Names {

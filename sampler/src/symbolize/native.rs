@@ -11,9 +11,10 @@ use blazesym::symbolize::{Input, Reason, Sym, Symbolized, Symbolizer};
 use crate::object::{FileOffset, PinnedFile};
 
 use super::debug_file;
-use super::demangle::is_mangled;
+use super::demangle::{MAX_NAME_BYTES, is_mangled};
 use super::frames::frames;
 use super::headers::ElfError;
+use super::inflation::Allowance;
 use super::inspect::{Image, inspect};
 use super::names::{FrameName, Named};
 
@@ -28,6 +29,8 @@ pub(super) struct NativeFile {
     /// removed and never asked again.
     views: Vec<View>,
     parser: Option<Symbolizer>,
+    /// The most memory that the parser takes.
+    parser_bytes: u64,
     /// Keeps device and inode from being given to another file.
     _pin: Arc<PinnedFile>,
     /// The file has, or seems to have, DWARF that we cannot use.
@@ -44,6 +47,8 @@ struct View {
     /// A separate debug file has other file offsets and is asked by virtual
     /// address.
     is_separate: bool,
+    /// What the parser inflates before it can answer.
+    inflated_bytes: u64,
 }
 
 /// What a view says about one address.
@@ -58,13 +63,28 @@ enum LookedUp {
 impl NativeFile {
     /// Looks at a file's headers and for its debug file. A file that is no
     /// usable ELF file simply has no names.
-    pub(super) fn open(pin: Arc<PinnedFile>, debug_dirs: &[PathBuf]) -> Self {
+    pub(super) fn open(
+        pin: Arc<PinnedFile>,
+        debug_dirs: &[PathBuf],
+        allowance: &mut Allowance,
+    ) -> Self {
         let inspected = File::open(pin.reopen_path())
             .map_err(ElfError::from)
-            .and_then(|file| inspect(&file));
+            .and_then(|file| inspect(&file, allowance));
+        let mut parser_bytes = 0;
         let (image, views, lost_debug_info) = match inspected {
             Ok(image) => {
-                let (views, lost) = views(&pin, &image, debug_dirs);
+                parser_bytes += image.parser_bytes();
+                let separate = if image.has_usable_debug_info() && !image.links_to_files {
+                    None
+                } else {
+                    debug_file::find(&pin, &image, debug_dirs, allowance)
+                };
+                let separate = separate.map(|(file, image)| {
+                    parser_bytes += image.parser_bytes();
+                    (file, image)
+                });
+                let (views, lost) = views(&pin, &image, separate);
                 (image, views, lost)
             }
             Err(error) => {
@@ -77,6 +97,7 @@ impl NativeFile {
             image,
             views,
             parser: None,
+            parser_bytes,
             _pin: pin,
             lost_debug_info,
             panics: 0,
@@ -86,6 +107,31 @@ impl NativeFile {
     /// Whether nothing is left to try.
     pub(super) fn has_failed(&self) -> bool {
         self.views.is_empty()
+    }
+
+    /// The most memory that the parser takes, mapped files excluded.
+    pub(super) fn parser_bytes(&self) -> u64 {
+        self.parser_bytes
+    }
+
+    /// What a new parser has to inflate, if all views are asked.
+    pub(super) fn inflated_bytes(&self) -> u64 {
+        let largest = |is_separate| {
+            let views = self.views.iter();
+            let asked = views.filter(move |view| view.is_separate == is_separate);
+            asked.map(|view| view.inflated_bytes).max().unwrap_or(0)
+        };
+        largest(false) + largest(true)
+    }
+
+    /// Goes on with what can be read without inflating anything.
+    pub(super) fn forgo_inflation(&mut self) {
+        let inflates = |view: &View| view.inflated_bytes > 0;
+        self.lost_debug_info |= self
+            .views
+            .iter()
+            .any(|view| inflates(view) && view.with_debug_info);
+        self.views.retain(|view| !inflates(view));
     }
 
     /// Frees what the parser holds; it is built anew when it is needed.
@@ -140,24 +186,30 @@ impl NativeFile {
 }
 
 /// The ways to look into a file, best first, and whether its debug information
-/// is out of reach.
-fn views(pin: &Arc<PinnedFile>, image: &Image, debug_dirs: &[PathBuf]) -> (Vec<View>, bool) {
-    let own = |with_debug_info| View {
-        file: Arc::clone(pin),
+/// is out of reach. A separate debug file is one whose DWARF can be used.
+fn views(
+    pin: &Arc<PinnedFile>,
+    image: &Image,
+    separate: Option<(Arc<PinnedFile>, Image)>,
+) -> (Vec<View>, bool) {
+    let view = |file: &Arc<PinnedFile>, image: &Image, with_debug_info, is_separate| View {
+        file: Arc::clone(file),
         with_debug_info,
-        is_separate: false,
+        is_separate,
+        inflated_bytes: image.inflated.symbols_bytes
+            + if with_debug_info {
+                image.inflated.debug_bytes
+            } else {
+                0
+            },
     };
-    let symbols_only = own(false);
-    if image.has_debug_info && image.inflates_within_bounds && !image.links_to_files {
-        return (vec![own(true), symbols_only], false);
+    let symbols_only = view(pin, image, false, false);
+    if image.has_usable_debug_info() && !image.links_to_files {
+        return (vec![view(pin, image, true, false), symbols_only], false);
     }
-    match debug_file::find(pin, image, debug_dirs) {
-        Some(file) => {
-            let separate = |with_debug_info| View {
-                file: Arc::clone(&file),
-                with_debug_info,
-                is_separate: true,
-            };
+    match separate {
+        Some((file, image)) => {
+            let separate = |with_debug_info| view(&file, &image, with_debug_info, true);
             (vec![separate(true), separate(false), symbols_only], false)
         }
         None => (vec![symbols_only], image.has_debug_info),
@@ -192,7 +244,12 @@ impl View {
             let addresses: Vec<u64> = doubtful.iter().map(|&at| addresses[at]).collect();
             let found = self.ask(parser, false, &addresses).unwrap_or_default();
             for (at, symbolized) in doubtful.into_iter().zip(found) {
-                elf_symbols[at] = symbolized.as_sym().map(|symbol| symbol.name.to_string());
+                // A name ends at the next NUL, however far away that is.
+                elf_symbols[at] = symbolized.as_sym().map(|symbol| {
+                    let name = symbol.name.as_bytes();
+                    let kept = &name[..name.len().min(MAX_NAME_BYTES)];
+                    String::from_utf8_lossy(kept).into_owned()
+                });
             }
         }
         let named = symbols.iter().zip(&elf_symbols);

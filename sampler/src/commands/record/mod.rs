@@ -76,7 +76,8 @@ async fn record(args: &RecordArgs) -> Result<i32, Failure> {
     warn_of_losses(&recording);
 
     let index = setup::index(&recording, &facts);
-    let written = output::write(&recording, args.group, &args.format, index, &mut directory);
+    let formats = args.formats();
+    let written = output::write(&recording, args.group, &formats, index, &mut directory);
     let command_code = match (ended, child) {
         (Ok(Ended::Command(status)), _) => Some(command::exit_code(status)),
         // The recording's time was up before the command's.

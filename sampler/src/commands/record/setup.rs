@@ -204,6 +204,7 @@ pub fn index(recording: &Recording, facts: &HostFacts) -> Index {
         lifecycle: recording.lifecycle.into(),
         cost: CostIndex::new(recording.cost(), 0),
         files: Vec::new(),
+        unfinished: None,
     }
 }
 

@@ -55,7 +55,7 @@ async fn record(args: &RecordArgs) -> Result<i32, Failure> {
         Ok(running) => running,
         Err(error) => {
             directory.abandon();
-            return Err(setup::start_failure(error));
+            return Err(setup::start_failure(error, &args.command));
         }
     };
     let mut progress = ProgressLine::new();

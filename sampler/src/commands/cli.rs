@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgAction, ArgGroup, Args, CommandFactory as _, Parser, Subcommand};
 
 use super::doctor::DoctorArgs;
 use crate::output::FileFormat;
@@ -28,6 +29,28 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// From the arguments of the process, its own name first.
+    ///
+    /// `record --` with nothing behind it is refused: it is what a script makes
+    /// of an empty variable, and must not become a recording of the whole host.
+    pub fn from_arguments(
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Self, clap::Error> {
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        let dashes_last = arguments.last().is_some_and(|last| last == "--");
+        let cli = Self::try_parse_from(arguments)?;
+        match &cli.command {
+            Command::Record(args) if dashes_last && args.command.is_empty() => Err(Self::command()
+                .error(
+                    ErrorKind::MissingRequiredArgument,
+                    "`record --` needs a command behind the dashes; without them it records the whole host",
+                )),
+            _ => Ok(cli),
+        }
+    }
 }
 
 /// The subcommands.
@@ -155,6 +178,19 @@ pub struct RecordArgs {
     pub test: TestArgs,
 }
 
+impl RecordArgs {
+    /// The formats, each once, in the order in which they were asked for.
+    pub fn formats(&self) -> Vec<FileFormat> {
+        let mut formats = Vec::new();
+        for format in &self.format {
+            if !formats.contains(format) {
+                formats.push(*format);
+            }
+        }
+        formats
+    }
+}
+
 /// Options that provoke losses, for tests.
 #[derive(Debug, Args)]
 pub struct TestArgs {
@@ -204,13 +240,11 @@ fn parse_pair(text: &str) -> Result<(String, u32), String> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is the failure report
 
-    use clap::CommandFactory as _;
-
     use super::*;
 
     fn record(arguments: &[&str]) -> Result<RecordArgs, clap::Error> {
         let all = ["sampler", "record"].iter().chain(arguments);
-        match Cli::try_parse_from(all)?.command {
+        match Cli::from_arguments(all.map(OsString::from))?.command {
             Command::Record(args) => Ok(*args),
             Command::Doctor(_) => unreachable!("asked for record"),
         }
@@ -253,6 +287,24 @@ mod tests {
         ] {
             assert_eq!(record(nonsense).unwrap_err().exit_code(), 2, "{nonsense:?}");
         }
+    }
+
+    #[test]
+    fn dashes_without_a_command_are_not_the_whole_host() {
+        for empty in [&["--"][..], &["-d", "10s", "--"], &["-a", "--"]] {
+            let refused = record(empty).unwrap_err();
+            assert_eq!(refused.exit_code(), 2, "{empty:?}");
+            assert!(refused.to_string().contains("needs a command"), "{refused}");
+        }
+        // To run `--` is somebody's right.
+        assert_eq!(record(&["--", "--"]).unwrap().command, ["--"]);
+        assert!(record(&[]).unwrap().command.is_empty());
+    }
+
+    #[test]
+    fn a_format_named_twice_is_written_once() {
+        let args = record(&["--format", "svg,pprof,svg", "--format", "pprof"]).unwrap();
+        assert_eq!(args.formats(), [FileFormat::Svg, FileFormat::Pprof]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod doctor;
 mod failure;
+pub mod log;
 pub mod record;
 
 pub use failure::Failure;

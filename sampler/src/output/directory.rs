@@ -1,13 +1,14 @@
-//! The one place that writes files: whole or not at all, never through a link.
+//! The directory of a recording: who may use it, and which files in it are ours.
 
 use std::collections::HashSet;
-use std::ffi::{CString, OsStr};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, BufWriter, Read as _, Write};
-use std::os::fd::{AsRawFd as _, FromRawFd as _};
+use std::io::{self, Read as _, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use super::place::Place;
 
 /// The name of the index.
 pub const INDEX: &str = "index.json";
@@ -32,6 +33,15 @@ pub enum OutputError {
         .0.display()
     )]
     NotARecording(PathBuf),
+    /// Another instance writes to it.
+    #[error("{} is in use by another recording: name another directory with `-o`", .0.display())]
+    Busy(PathBuf),
+    /// A summary that would be written through a link, or over what is no file.
+    #[error(
+        "{} is neither a file nor a pipe or device to write to (symbolic links to files are not followed)",
+        .0.display()
+    )]
+    NotAFile(PathBuf),
     /// The system refused.
     #[error("cannot write to {}: {error}", path.display())]
     Io {
@@ -46,48 +56,66 @@ pub enum OutputError {
 #[derive(Debug)]
 pub struct OutputDirectory {
     path: PathBuf,
-    handle: File,
+    place: Place,
     created: bool,
     /// Files of an older recording that may be replaced.
     replaceable: HashSet<String>,
-    /// Files that this recording has put in place.
+    /// Files that this recording has put in place, in that order.
     written: Vec<String>,
+    /// The same, to look up.
+    taken: HashSet<String>,
 }
 
 impl OutputDirectory {
     /// Makes the directory, mode 0700, or takes an empty one; with `force`,
     /// one that holds an older recording. Tries that a file can be written.
+    ///
+    /// No other instance gets the same directory until this one is dropped.
     pub fn prepare(path: &Path, force: bool) -> Result<Self, OutputError> {
-        let io = |error| OutputError::Io {
-            path: path.to_owned(),
-            error,
-        };
         if let Some(parent) = path.parent()
             && !parent.as_os_str().is_empty()
         {
-            fs::create_dir_all(parent).map_err(io)?;
+            fs::create_dir_all(parent).map_err(refused(path))?;
         }
-        let created = match DirBuilder::new().mode(0o700).create(path) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(error) => return Err(io(error)),
-        };
+        let created = make(path).map_err(refused(path))?;
+        Self::open(path, created, force)
+    }
+
+    /// Makes a directory that was not there: `path`, else `path-2`, `path-3`, …
+    pub fn prepare_new(path: &Path) -> Result<Self, OutputError> {
+        let mut candidate = path.to_owned();
+        let mut number = 2_u64;
+        while !make(&candidate).map_err(refused(&candidate))? {
+            let mut name = OsString::from(path);
+            name.push(format!("-{number}"));
+            candidate = name.into();
+            number += 1;
+        }
+        Self::open(&candidate, true, false)
+    }
+
+    fn open(path: &Path, created: bool, force: bool) -> Result<Self, OutputError> {
         let handle = File::options()
             .read(true)
             .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
             .open(path)
             .map_err(|error| match error.raw_os_error() {
                 Some(libc::ELOOP | libc::ENOTDIR) => OutputError::NotADirectory(path.to_owned()),
-                _ => io(error),
+                _ => refused(path)(error),
             })?;
         let mut directory = Self {
             path: path.to_owned(),
-            handle,
+            place: Place::new(handle),
             created,
             replaceable: HashSet::new(),
             written: Vec::new(),
+            taken: HashSet::new(),
         };
-        if !directory.is_empty().map_err(io)? {
+        // Before a look at what is in it: it stays what it is from here on.
+        if !directory.place.lock() {
+            return Err(OutputError::Busy(path.to_owned()));
+        }
+        if !directory.place.is_empty().map_err(refused(path))? {
             if !force {
                 return Err(OutputError::NotEmpty(path.to_owned()));
             }
@@ -95,7 +123,7 @@ impl OutputDirectory {
                 .older_files()
                 .ok_or_else(|| OutputError::NotARecording(path.to_owned()))?;
         }
-        directory.try_out().map_err(io)?;
+        directory.place.try_out().map_err(refused(path))?;
         Ok(directory)
     }
 
@@ -120,10 +148,8 @@ impl OutputDirectory {
     /// Whether this name may be used: nothing is there, or something that may
     /// be replaced.
     pub fn is_free(&self, name: &str) -> bool {
-        if self.written.iter().any(|written| written == name) {
-            return false;
-        }
-        self.replaceable.contains(name) || !self.exists(name)
+        !self.taken.contains(name)
+            && (self.replaceable.contains(name) || !self.place.exists(OsStr::new(name)))
     }
 
     /// Writes a file by way of a temporary one, mode 0600, so that it appears
@@ -133,116 +159,40 @@ impl OutputDirectory {
         name: &str,
         content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), OutputError> {
-        let result = self.write_file(name, content);
-        match result {
-            Ok(()) => {
-                self.written.push(name.to_owned());
-                Ok(())
-            }
-            Err(error) => Err(OutputError::Io {
-                path: self.path.join(name),
-                error,
-            }),
-        }
-    }
-
-    /// Removes what is left of the older recording.
-    pub fn remove_older(&mut self) -> Result<(), OutputError> {
-        for name in std::mem::take(&mut self.replaceable) {
-            if self.written.contains(&name) {
-                continue;
-            }
-            match self.unlink(&name) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(OutputError::Io {
-                        path: self.path.join(name),
-                        error,
-                    });
-                }
-                _ => {}
-            }
-        }
+        let replace = self.replaceable.contains(name);
+        self.place
+            .write(OsStr::new(name), replace, content)
+            .map_err(refused(&self.path.join(name)))?;
+        self.written.push(name.to_owned());
+        self.taken.insert(name.to_owned());
         Ok(())
     }
 
-    fn write_file(
-        &self,
-        name: &str,
-        content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let temporary = format!(".{name}.{}.tmp", std::process::id());
-        let file = self.create(&temporary)?;
-        let written = (|| {
-            let mut buffer = BufWriter::new(file);
-            content(&mut buffer)?;
-            buffer.flush()?;
-            self.rename(&temporary, name, self.replaceable.contains(name))
-        })();
-        if written.is_err() {
-            let _was_never_there = self.unlink(&temporary);
+    /// Files of the older recording that are still there and still its own,
+    /// without its index.
+    pub fn older(&self) -> Vec<String> {
+        let mut older: Vec<_> = self
+            .replaceable
+            .iter()
+            .filter(|name| *name != INDEX && !self.taken.contains(*name))
+            .cloned()
+            .collect();
+        older.sort_unstable();
+        older
+    }
+
+    /// Removes what is left of the older recording, but for its index, which
+    /// the new one replaces.
+    pub fn remove_older(&mut self) -> Result<(), OutputError> {
+        for name in self.older() {
+            match self.place.unlink(OsStr::new(&name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(refused(&self.path.join(name))(error));
+                }
+                _ => self.replaceable.remove(&name),
+            };
         }
-        written
-    }
-
-    fn create(&self, name: &str) -> io::Result<File> {
-        let name = CString::new(name)?;
-        // SAFETY: the name is terminated; the call returns a new descriptor.
-        let fd = unsafe {
-            libc::openat(
-                self.handle.as_raw_fd(),
-                name.as_ptr(),
-                libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC,
-                0o600,
-            )
-        };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel has just made this descriptor and nothing else owns it.
-        Ok(unsafe { File::from_raw_fd(fd) })
-    }
-
-    fn rename(&self, from: &str, to: &str, replace: bool) -> io::Result<()> {
-        let (from, to) = (CString::new(from)?, CString::new(to)?);
-        let directory = self.handle.as_raw_fd();
-        let flags = if replace { 0 } else { libc::RENAME_NOREPLACE };
-        // SAFETY: both names are terminated.
-        let status =
-            unsafe { libc::renameat2(directory, from.as_ptr(), directory, to.as_ptr(), flags) };
-        check(status)
-    }
-
-    fn unlink(&self, name: &str) -> io::Result<()> {
-        let name = CString::new(name)?;
-        // SAFETY: the name is terminated.
-        check(unsafe { libc::unlinkat(self.handle.as_raw_fd(), name.as_ptr(), 0) })
-    }
-
-    fn exists(&self, name: &str) -> bool {
-        let Ok(name) = CString::new(name) else {
-            return false;
-        };
-        // SAFETY: all zeros is a valid `stat`.
-        let mut stat = unsafe { std::mem::zeroed::<libc::stat>() };
-        // SAFETY: the name is terminated, and the kernel writes one `stat`.
-        let status = unsafe {
-            libc::fstatat(
-                self.handle.as_raw_fd(),
-                name.as_ptr(),
-                &raw mut stat,
-                libc::AT_SYMLINK_NOFOLLOW,
-            )
-        };
-        status == 0
-    }
-
-    /// The directory by its descriptor, whatever its name means by now.
-    fn by_descriptor(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.handle.as_raw_fd()))
-    }
-
-    fn is_empty(&self) -> io::Result<bool> {
-        Ok(fs::read_dir(self.by_descriptor())?.next().is_none())
+        Ok(())
     }
 
     /// The files that the index of an older recording names, with itself.
@@ -250,7 +200,7 @@ impl OutputDirectory {
         let file = File::options()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(self.by_descriptor().join(INDEX))
+            .open(self.place.path().join(INDEX))
             .ok()?;
         let mut text = Vec::new();
         file.take(MAX_INDEX_BYTES).read_to_end(&mut text).ok()?;
@@ -258,11 +208,23 @@ impl OutputDirectory {
         names.insert(INDEX.to_owned());
         Some(names)
     }
+}
 
-    fn try_out(&self) -> io::Result<()> {
-        let name = format!(".sampler.{}.tmp", std::process::id());
-        drop(self.create(&name)?);
-        self.unlink(&name)
+/// The system's refusal, about this path.
+pub(super) fn refused(path: &Path) -> impl Fn(io::Error) -> OutputError {
+    move |error| OutputError::Io {
+        path: path.to_owned(),
+        error,
+    }
+}
+
+/// Makes a directory that only its owner may use; `false` if there is
+/// something of that name.
+fn make(path: &Path) -> io::Result<bool> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -271,22 +233,18 @@ impl OutputDirectory {
 fn named_files(index: &[u8]) -> Option<HashSet<String>> {
     let index: serde_json::Value = serde_json::from_slice(index).ok()?;
     index.get("sampler")?;
-    let names = index
-        .get("files")?
-        .as_array()?
-        .iter()
-        .filter_map(|file| file.get("file")?.as_str())
+    let files = index.get("files")?.as_array()?.iter();
+    let older = index
+        .pointer("/unfinished/older_files")
+        .and_then(serde_json::Value::as_array);
+    let names = files
+        .filter_map(|file| file.get("file"))
+        .chain(older.into_iter().flatten())
+        .filter_map(serde_json::Value::as_str)
         .filter(|name| Path::new(name).file_name() == Some(OsStr::from_bytes(name.as_bytes())))
         .map(str::to_owned)
         .collect();
     Some(names)
-}
-
-fn check(status: libc::c_int) -> io::Result<()> {
-    if status < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -349,7 +307,8 @@ mod tests {
         directory.write("same", |out| out.write_all(b"2")).unwrap();
         assert!(directory.write("mine", |out| out.write_all(b"2")).is_err());
         directory.remove_older().unwrap();
-        assert_eq!(names(root.path()), ["mine", "same"]);
+        // The old index stays until the new one takes its place.
+        assert_eq!(names(root.path()), [INDEX, "mine", "same"]);
         assert_eq!(fs::read(at("same")).unwrap(), b"2");
         assert_eq!(fs::read(at("mine")).unwrap(), b"1");
     }
@@ -377,6 +336,32 @@ mod tests {
         assert!(!directory.is_free("x"));
         assert!(directory.write("x", |out| out.write_all(b"1")).is_err());
         assert_eq!(names(&real), ["x"]);
+    }
+
+    #[test]
+    fn a_directory_is_one_instance_s_at_a_time() {
+        let root = tempfile::tempdir().unwrap();
+        let first = OutputDirectory::prepare(root.path(), false).unwrap();
+        for force in [false, true] {
+            let refused = OutputDirectory::prepare(root.path(), force);
+            assert!(matches!(refused, Err(OutputError::Busy(_))));
+        }
+        drop(first);
+        assert!(OutputDirectory::prepare(root.path(), false).is_ok());
+    }
+
+    #[test]
+    fn a_directory_that_is_to_be_new_shares_no_name() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("sampler-1");
+        // An empty one is somebody's, who is about to write to it.
+        fs::create_dir(&path).unwrap();
+        let second = OutputDirectory::prepare_new(&path).unwrap();
+        let third = OutputDirectory::prepare_new(&path).unwrap();
+        assert_eq!(second.path(), root.path().join("sampler-1-2"));
+        assert_eq!(third.path(), root.path().join("sampler-1-3"));
+        second.abandon();
+        assert_eq!(names(root.path()), ["sampler-1", "sampler-1-3"]);
     }
 
     #[test]

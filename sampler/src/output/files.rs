@@ -5,7 +5,7 @@ use std::io;
 use std::str::FromStr;
 
 use super::directory::{INDEX, OutputDirectory, OutputError};
-use super::index::{self, CostIndex, FileIndex, Index};
+use super::index::{self, CostIndex, FileIndex, Index, UnfinishedIndex};
 use super::naming;
 use crate::format::{folded, pprof, svg};
 use crate::profile::Profile;
@@ -86,6 +86,50 @@ pub fn write(
     mut index: Index,
     directory: &mut OutputDirectory,
 ) -> Result<Written, OutputError> {
+    write_indexed(&mut index, directory, |index, directory| {
+        write_profiles(recording, grouping, formats, index, directory)?;
+        directory.remove_older()?;
+        index.cost = CostIndex::new(
+            recording.cost(),
+            recording.stopped.elapsed().as_nanos() as u64,
+        );
+        Ok(())
+    })?;
+    Ok(index)
+}
+
+/// Writes files, then the index of them.
+///
+/// When a file cannot be written, the index is written all the same, if that
+/// is possible: without it nobody would know which files in the directory are
+/// a recording's, and may be replaced by the next.
+fn write_indexed(
+    index: &mut Index,
+    directory: &mut OutputDirectory,
+    files: impl FnOnce(&mut Index, &mut OutputDirectory) -> Result<(), OutputError>,
+) -> Result<(), OutputError> {
+    let written = files(index, directory);
+    if let Err(error) = &written {
+        index.unfinished = Some(UnfinishedIndex {
+            error: error.to_string(),
+            older_files: directory.older(),
+        });
+    }
+    let indexed = directory.write(INDEX, |out| {
+        serde_json::to_writer_pretty(&mut *out, &index)?;
+        out.write_all(b"\n")
+    });
+    written.and(indexed)
+}
+
+/// Writes the profiles, and an entry of the index for each that is in place.
+fn write_profiles(
+    recording: &Recording,
+    grouping: Grouping,
+    formats: &[FileFormat],
+    index: &mut Index,
+    directory: &mut OutputDirectory,
+) -> Result<(), OutputError> {
     let processes = recording.processes();
     let builder = recording.profiles();
     let endings: Vec<&str> = formats.iter().map(|format| format.ending()).collect();
@@ -97,25 +141,23 @@ pub fn write(
             .map(|member| &processes[*member])
             .collect();
         let mut built = builder.build(&members);
-        for comment in comments(&index, built.completeness) {
+        for comment in comments(index, built.completeness) {
             built.profile.comment(comment);
         }
         let stem = naming::stem(grouping, &group, processes);
         let stem = naming::free_stem(directory, &stem, &endings);
-        for format in formats {
-            directory.write(&format!("{stem}{}", format.ending()), |out| {
-                format.write(&built.profile, &stem, out)
-            })?;
-        }
         all_frames.named += built.frames.named;
         all_frames.unnamed += built.frames.unnamed;
+        index.frames = all_frames.into();
         let alone = match members.as_slice() {
             [process] if grouping == Grouping::Process && !process.outside => Some(*process),
             _ => None,
         };
-        for ending in &endings {
+        for format in formats {
+            let file = format!("{stem}{}", format.ending());
+            directory.write(&file, |out| format.write(&built.profile, &stem, out))?;
             index.files.push(FileIndex {
-                file: format!("{stem}{ending}"),
+                file,
                 pid: alone.map(|process| process.pid),
                 comm: String::from_utf8_lossy(&group.name).into_owned(),
                 exe: members.first().and_then(|process| process.exe.clone()),
@@ -131,17 +173,7 @@ pub fn write(
             });
         }
     }
-    directory.remove_older()?;
-    index.frames = all_frames.into();
-    index.cost = CostIndex::new(
-        recording.cost(),
-        recording.stopped.elapsed().as_nanos() as u64,
-    );
-    directory.write(INDEX, |out| {
-        serde_json::to_writer_pretty(&mut *out, &index)?;
-        out.write_all(b"\n")
-    })?;
-    Ok(index)
+    Ok(())
 }
 
 /// The ledger, for whoever has only the profile: `pprof -comments` shows it.
@@ -187,4 +219,57 @@ fn comments(index: &Index, stacks: Completeness) -> Vec<String> {
             list(&of_profile.truncated),
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is the failure report
+
+    use std::fs;
+
+    use super::*;
+    use crate::output::index::example;
+
+    /// Writes `whole`, then fails with a full disk.
+    fn fail_after(whole: &str, directory: &mut OutputDirectory) {
+        let mut index = example::index();
+        let failed = write_indexed(&mut index, directory, |index, directory| {
+            directory.write(whole, |out| out.write_all(b"new"))?;
+            index.files.push(example::file(whole));
+            directory.write("half", |_| Err(io::Error::from_raw_os_error(libc::ENOSPC)))
+        });
+        assert!(failed.is_err());
+    }
+
+    #[test]
+    fn what_a_failed_recording_left_can_be_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let mut directory = OutputDirectory::prepare(root.path(), false).unwrap();
+        fail_after("first", &mut directory);
+        drop(directory);
+
+        // A second one fails too: now there are files of both.
+        let mut directory = OutputDirectory::prepare(root.path(), true).unwrap();
+        fail_after("second", &mut directory);
+        drop(directory);
+        let text = fs::read(root.path().join(INDEX)).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(json["files"][0]["file"], "second");
+        assert_eq!(json["unfinished"]["older_files"][0], "first");
+
+        let mut directory = OutputDirectory::prepare(root.path(), true).unwrap();
+        let mut index = example::index();
+        write_indexed(&mut index, &mut directory, |_, directory| {
+            directory.remove_older()
+        })
+        .unwrap();
+        let left: Vec<_> = fs::read_dir(root.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, [INDEX]);
+        let text = fs::read(root.path().join(INDEX)).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert!(json.get("unfinished").is_none());
+    }
 }

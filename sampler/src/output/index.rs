@@ -38,6 +38,20 @@ pub struct Index {
     pub cost: CostIndex,
     /// One entry for each file.
     pub files: Vec<FileIndex>,
+    /// Only if not all files could be written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unfinished: Option<UnfinishedIndex>,
+}
+
+/// What became of a recording whose files could not all be written: `files`
+/// are those that are whole.
+#[derive(Debug, Clone, Serialize)]
+pub struct UnfinishedIndex {
+    /// What went wrong.
+    pub error: String,
+    /// Files of an older recording that this one was to replace and that are
+    /// still there.
+    pub older_files: Vec<String>,
 }
 
 /// The host.
@@ -259,4 +273,61 @@ pub fn rfc3339(time: SystemTime) -> String {
 /// A moment given in nanoseconds since 1970.
 pub fn from_unix_ns(unix_ns: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(unix_ns.max(0) as u64)
+}
+
+/// An index of nothing, for tests.
+#[cfg(test)]
+pub(super) mod example {
+    use super::*;
+
+    pub fn index() -> Index {
+        let stacks = Completeness::default();
+        Index {
+            sampler: "0",
+            host: HostIndex {
+                name: "host".to_owned(),
+                kernel: "6.1".to_owned(),
+                cpus: 1,
+                arch: "x86_64",
+            },
+            event: "cpu-clock",
+            frequency_hz: 99,
+            start: rfc3339(UNIX_EPOCH),
+            duration_ns: 0,
+            ledger: LedgerIndex::new(&Ledger::new(&[], Some(99))),
+            stacks: stacks.into(),
+            frames: FrameCounts::default().into(),
+            lifecycle: LifecycleIndex {
+                records: 0,
+                lost_records: 0,
+                unpinned_files: 0,
+                scope_overflows: 0,
+            },
+            cost: CostIndex {
+                cpu_ns: 0,
+                bpf_ns: 0,
+                bpf_ns_method: BPF_NS_METHOD,
+                bpf_runs: 0,
+                peak_rss_bytes: 0,
+                bpf_map_bytes: 0,
+                finish_ns: 0,
+            },
+            files: Vec::new(),
+            unfinished: None,
+        }
+    }
+
+    pub fn file(name: &str) -> FileIndex {
+        FileIndex {
+            file: name.to_owned(),
+            pid: None,
+            comm: String::new(),
+            exe: None,
+            start_time: None,
+            samples: 0,
+            cpu_ns: 0,
+            stacks: Completeness::default().into(),
+            frames: FrameCounts::default().into(),
+        }
+    }
 }

@@ -4,10 +4,13 @@ mod directory;
 mod files;
 mod index;
 mod naming;
+mod place;
+mod summary_file;
 
 pub use directory::{OutputDirectory, OutputError};
 pub use files::{FileFormat, UnknownFormat, Written, write};
 pub use index::{
     CostIndex, CpuIndex, FileIndex, FrameIndex, HostIndex, Index, LedgerIndex, LifecycleIndex,
-    StackIndex, from_unix_ns, rfc3339,
+    StackIndex, UnfinishedIndex, from_unix_ns, rfc3339,
 };
+pub use summary_file::SummaryFile;

@@ -9,6 +9,8 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus};
 use std::thread::JoinHandle;
 
+use super::inherited::CallerSignals;
+
 /// A child that waits to become the command.
 ///
 /// The library waits in `spawn` until the exec has succeeded or failed, so it
@@ -22,7 +24,8 @@ pub struct HeldCommand {
 }
 
 impl HeldCommand {
-    /// Forks the child, with the caller's own limit on open files.
+    /// Forks the child, with the caller's own limit on open files and with its
+    /// signals.
     pub fn fork(command: &[OsString], open_files: libc::rlimit) -> io::Result<Self> {
         let Some((program, arguments)) = command.split_first() else {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
@@ -30,6 +33,7 @@ impl HeldCommand {
         let (told_pid, tell_pid) = pipe()?;
         let (held, release) = pipe()?;
         let release_fd = release.as_raw_fd();
+        let signals = CallerSignals::read();
         let mut builder = Command::new(program);
         builder.args(arguments);
         // SAFETY: between fork and exec the closure only calls functions that
@@ -39,6 +43,7 @@ impl HeldCommand {
                 // Its own copy would keep the pipe open after the profiler's end.
                 libc::close(release_fd);
                 libc::setrlimit(libc::RLIMIT_NOFILE, &raw const open_files);
+                signals.restore()?;
                 let pid = libc::getpid().to_ne_bytes();
                 let written = libc::write(tell_pid.as_raw_fd(), pid.as_ptr().cast(), pid.len());
                 let mut go = 0_u8;
@@ -99,5 +104,37 @@ pub fn start_failure_code(error: &io::Error) -> i32 {
         127
     } else {
         126
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is the failure report
+
+    use super::*;
+
+    /// How `grep` with this pattern ends on the status of its own process.
+    fn grep_own_status(pattern: &str) -> Option<i32> {
+        let open_files = libc::rlimit {
+            rlim_cur: 64,
+            rlim_max: 64,
+        };
+        let command = ["grep", "-Eq", pattern, "/proc/self/status"].map(OsString::from);
+        let held = HeldCommand::fork(&command, open_files).unwrap();
+        held.release().unwrap().wait().unwrap().code()
+    }
+
+    #[test]
+    fn a_signal_that_the_caller_blocked_is_blocked_in_the_command() {
+        let usr2_blocked = "^SigBlk:[[:space:]]*0*800$";
+        assert_eq!(grep_own_status(usr2_blocked), Some(1));
+        // SAFETY: all zeros is a valid signal set, and the mask is this
+        // thread's, which ends with this test.
+        unsafe {
+            let mut set = std::mem::zeroed::<libc::sigset_t>();
+            libc::sigaddset(&raw mut set, libc::SIGUSR2);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        }
+        assert_eq!(grep_own_status(usr2_blocked), Some(0));
     }
 }

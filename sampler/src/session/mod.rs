@@ -4,6 +4,7 @@ mod attribution;
 pub mod command;
 mod cost;
 mod grouping;
+pub mod inherited;
 mod ledger;
 mod options;
 mod profiles;

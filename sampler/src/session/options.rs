@@ -1,7 +1,7 @@
 //! What a recording is asked to do.
 
 use std::ffi::OsString;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sampler_common::Limits;
 
@@ -53,6 +53,14 @@ pub struct Options {
     pub fault_kernel_stack: bool,
 }
 
+impl Options {
+    /// When a recording that began at `started` is over; `None` when that is
+    /// not to be, or so late that the clock has no name for it.
+    pub fn deadline(&self, started: Instant) -> Option<Instant> {
+        started.checked_add(self.duration?)
+    }
+}
+
 /// The limits of a recording of which nothing else is asked.
 pub const DEFAULT_LIMITS: Limits = Limits {
     threads: sampler_common::THREADS as u32,
@@ -62,3 +70,39 @@ pub const DEFAULT_LIMITS: Limits = Limits {
     kernel_frames: sampler_common::MAX_KERNEL_FRAMES,
     regions: u32::MAX,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deadline(duration: Option<Duration>) -> Option<Duration> {
+        let options = Options {
+            scope: Scope::Host,
+            event: Event::CpuClock,
+            frequency_hz: 99,
+            duration,
+            wanted: WantedFrames {
+                user: true,
+                kernel: true,
+            },
+            cgroups: false,
+            limits: DEFAULT_LIMITS,
+            drain_interval: None,
+            fault_kernel_stack: false,
+        };
+        let started = Instant::now();
+        options.deadline(started).map(|end| end - started)
+    }
+
+    #[test]
+    fn a_recording_ends_when_its_time_is_up() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(deadline(Some(minute)), Some(minute));
+        assert_eq!(deadline(None), None);
+    }
+
+    #[test]
+    fn a_time_beyond_the_clock_never_comes() {
+        assert_eq!(deadline(Some(Duration::MAX)), None);
+    }
+}

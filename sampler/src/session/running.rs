@@ -231,10 +231,7 @@ impl Running {
         mut progress: impl FnMut(Progress),
     ) -> Result<Ended, SessionError> {
         let mut stop = std::pin::pin!(stop);
-        let deadline = self
-            .options
-            .duration
-            .map(|duration| tokio::time::Instant::from_std(self.started + duration));
+        let deadline = self.options.deadline(self.started).map(Into::into);
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let mut next_drain = tokio::time::Instant::now() + self.interval;
         let look =

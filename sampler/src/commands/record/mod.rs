@@ -4,7 +4,6 @@ mod setup;
 mod signals;
 mod summary;
 
-use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
 use std::process::Child;
 
@@ -12,7 +11,7 @@ use anyhow::Context as _;
 
 use super::Failure;
 use super::cli::RecordArgs;
-use crate::output::{self, Index, OutputDirectory, OutputError};
+use crate::output::{self, Index, OutputDirectory, OutputError, SummaryFile};
 use crate::probe::host::preflight;
 use crate::session::command;
 use crate::session::{Ended, Progress, Recording, Running};
@@ -34,19 +33,17 @@ async fn record(args: &RecordArgs) -> Result<i32, Failure> {
     setup::check_targets(&options)?;
     let facts = preflight().map_err(|error| Failure::Host(error.into()))?;
     setup::check_host(&options, &facts)?;
-    let path = args.output.clone().unwrap_or_else(setup::default_directory);
-    let mut directory = OutputDirectory::prepare(&path, args.force)
-        .map_err(|error| Failure::Output(error.into()))?;
-    let summary_file = args.summary.as_ref().map(|path| {
-        File::create(path)
-            .with_context(|| format!("cannot write to {}", path.display()))
-            .map_err(Failure::Output)
-    });
-    let mut summary_file = match summary_file.transpose() {
+    let directory = match &args.output {
+        Some(path) => OutputDirectory::prepare(path, args.force),
+        None => OutputDirectory::prepare_new(&setup::default_directory()),
+    };
+    let mut directory = directory?;
+    let summary_file = args.summary.as_deref().map(SummaryFile::prepare);
+    let summary_file = match summary_file.transpose() {
         Ok(file) => file,
-        Err(failure) => {
+        Err(error) => {
             directory.abandon();
-            return Err(failure);
+            return Err(error.into());
         }
     };
     let open_files = setup::raise_open_file_limit();
@@ -58,7 +55,7 @@ async fn record(args: &RecordArgs) -> Result<i32, Failure> {
         Ok(running) => running,
         Err(error) => {
             directory.abandon();
-            return Err(setup::start_failure(error));
+            return Err(setup::start_failure(error, &args.command));
         }
     };
     let mut progress = ProgressLine::new();
@@ -76,34 +73,34 @@ async fn record(args: &RecordArgs) -> Result<i32, Failure> {
     warn_of_losses(&recording);
 
     let index = setup::index(&recording, &facts);
-    let written = output::write(&recording, args.group, &args.format, index, &mut directory);
+    let formats = args.formats();
+    let written = output::write(&recording, args.group, &formats, index, &mut directory);
     let command_code = match (ended, child) {
         (Ok(Ended::Command(status)), _) => Some(command::exit_code(status)),
         // The recording's time was up before the command's.
         (_, Some(child)) => Some(wait_for(child, &mut signals).await?),
         (_, None) => None,
     };
-    match written {
-        Ok(index) => {
-            report(
-                args,
-                &index,
-                &directory,
-                summary_file.as_mut(),
-                command_code.is_some(),
-            );
-            Ok(command_code.unwrap_or(0))
-        }
+    let reported = match written {
+        Ok(index) => report(
+            args,
+            &index,
+            &directory,
+            summary_file,
+            command_code.is_some(),
+        ),
         Err(error) => {
             list_whole_files(&directory);
-            match command_code {
-                Some(code) if code != 0 => {
-                    tracing::error!("{error}");
-                    Ok(code)
-                }
-                _ => Err(Failure::Output(error.into())),
-            }
+            Err(error)
         }
+    };
+    match (reported, command_code) {
+        (Ok(()), code) => Ok(code.unwrap_or(0)),
+        (Err(error), Some(code)) if code != 0 => {
+            tracing::error!("{error}");
+            Ok(code)
+        }
+        (Err(error), _) => Err(error.into()),
     }
 }
 
@@ -153,14 +150,14 @@ fn warn_of_losses(recording: &Recording) {
     }
 }
 
-/// Prints the result to where it belongs.
+/// Prints the result to where it belongs. Fails if that is a file.
 fn report(
     args: &RecordArgs,
     index: &Index,
     directory: &OutputDirectory,
-    summary_file: Option<&mut File>,
+    summary_file: Option<SummaryFile>,
     has_command: bool,
-) {
+) -> Result<(), OutputError> {
     let path = directory.path().to_string_lossy();
     let json = || {
         let mut text = serde_json::to_string_pretty(index).unwrap_or_default();
@@ -168,7 +165,7 @@ fn report(
         text
     };
     let result = match summary_file {
-        Some(file) => file.write_all(json().as_bytes()),
+        Some(file) => return file.write(json().as_bytes()),
         None if has_command => {
             let text = if args.json {
                 json()
@@ -191,6 +188,7 @@ fn report(
     if let Err(error) = result {
         tracing::debug!(%error, "the summary could not be printed");
     }
+    Ok(())
 }
 
 /// What is left after a write that failed.

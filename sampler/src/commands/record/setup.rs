@@ -1,5 +1,6 @@
 //! From arguments to options, and everything that can be refused beforehand.
 
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -136,13 +137,19 @@ pub fn check_host(options: &Options, facts: &HostFacts) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The failure that a session's refusal to start is.
-pub fn start_failure(error: SessionError) -> Failure {
+/// The failure that a session's refusal to start is; `command` is what it was
+/// to start, if anything.
+pub fn start_failure(error: SessionError, command: &[OsString]) -> Failure {
     match error {
         SessionError::Target(_) => Failure::Target(error.into()),
         SessionError::Command(ref cause) => Failure::Command {
             code: session::command::start_failure_code(cause),
-            error: error.into(),
+            error: anyhow!(
+                "cannot start {}: {cause}",
+                command
+                    .first()
+                    .map_or("the command".into(), |program| program.to_string_lossy())
+            ),
         },
         SessionError::Load(_) | SessionError::Event { .. } | SessionError::System { .. } => {
             Failure::Host(error.into())
@@ -204,6 +211,7 @@ pub fn index(recording: &Recording, facts: &HostFacts) -> Index {
         lifecycle: recording.lifecycle.into(),
         cost: CostIndex::new(recording.cost(), 0),
         files: Vec::new(),
+        unfinished: None,
     }
 }
 

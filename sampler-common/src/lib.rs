@@ -15,6 +15,7 @@ mod hash;
 mod outcome;
 mod region;
 mod settings;
+pub mod unwind;
 mod walk;
 
 pub use cpu::{CpuState, WALKING, WalkState};

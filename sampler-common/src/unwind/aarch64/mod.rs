@@ -1,0 +1,9 @@
+//! The walk on `aarch64`.
+
+mod registers;
+mod rule;
+mod step;
+
+pub use registers::{Registers, without_signature};
+pub use rule::{Base, Rule, Saved};
+pub use step::step;

@@ -65,6 +65,10 @@ pub struct RegisterLayout {
     pub program_counter: u32,
     /// The frame pointer.
     pub frame_pointer: u32,
+    /// The stack pointer.
+    pub stack_pointer: u32,
+    /// Zero.
+    pub reserved: u32,
     /// The word that tells user from kernel mode, and 32-bit programs.
     pub mode: u32,
     /// The bits of that word which are looked at.
@@ -82,6 +86,8 @@ impl RegisterLayout {
         words: 21,
         program_counter: 16,
         frame_pointer: 4,
+        stack_pointer: 19,
+        reserved: 0,
         mode: 17,
         mode_mask: 0xffff,
         mode_user: 0x33,
@@ -94,6 +100,8 @@ impl RegisterLayout {
         words: 34,
         program_counter: 32,
         frame_pointer: 29,
+        stack_pointer: 31,
+        reserved: 0,
         mode: 33,
         mode_mask: 0x1f,
         mode_user: 0,
@@ -161,6 +169,6 @@ pub struct Settings {
     pub registers: RegisterLayout,
     /// Offsets in the kernel's structures.
     pub task: TaskLayout,
-    /// Zero: leaves no byte unwritten.
-    pub reserved: u32,
+    /// Whether stacks are walked by tables where there are any.
+    pub tables: u32,
 }

@@ -6,6 +6,7 @@ use aya_ebpf::programs::RawTracePointContext;
 use crate::maps::{CPUS, SCOPE};
 use crate::scope::clock_ticks;
 use crate::settings::setting;
+use crate::space;
 use crate::task::{caller_id_at, read_kernel};
 
 /// A process, as the map of processes in scope knows it.
@@ -46,8 +47,12 @@ pub fn on_fork(context: RawTracePointContext) -> i32 {
     let (Some((parent, _)), Some((child, is_process))) = (process(parent), process(child)) else {
         return 0;
     };
+    if is_process && setting!(tables) != 0 {
+        space::void(child.pid);
+    }
     if is_process
         && child.pid != 0
+        && setting!(follow_forks) != 0
         && is_in_scope(&parent)
         && SCOPE
             .insert(&child.pid, &child.start_clock_ticks, 0)
@@ -59,6 +64,15 @@ pub fn on_fork(context: RawTracePointContext) -> i32 {
             // SAFETY: ticks of this CPU do not write this field.
             unsafe { (*state).scope_overflows += 1 };
         }
+    }
+    0
+}
+
+/// `sched_process_exec(task, old_pid, bprm)`.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn on_exec(context: RawTracePointContext) -> i32 {
+    if let Some((process, _)) = process(context.arg(0)) {
+        space::void(process.pid);
     }
     0
 }

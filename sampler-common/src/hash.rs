@@ -2,10 +2,11 @@
 
 /// A 128-bit hash over the frames of a stack trace, fed while it is walked.
 ///
-/// Two lanes of multiply and rotate, seeded anew for each recording, so that
-/// a program cannot prepare two stacks that collide. Equal hash, length and
-/// ending are taken for the same stack: by the birthday bound, 2^32 distinct
-/// stacks collide with a probability of 2^-65.
+/// Two lanes of multiply and rotate, seeded anew for each recording. Equal
+/// hash, length and ending are taken for the same stack: if the lanes spread
+/// well, 2^32 distinct stacks collide with a probability of 2^-65 (the birthday
+/// bound). It is not a cryptographic hash; a program that found two stacks of
+/// its own that collide would merge them in its own profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct StackHash {

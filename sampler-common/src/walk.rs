@@ -9,6 +9,9 @@
 
 use crate::Ending;
 
+/// A frame pointer that no frame has: odd.
+const NOWHERE: u64 = 1;
+
 /// How the walk reads the memory of the program it walks.
 pub trait Memory {
     /// One word, or `None` when it cannot be read.
@@ -54,11 +57,17 @@ impl FrameWalk {
             return_address = caller >> 32;
             caller &= 0xffff_ffff;
         }
-        // Stacks grow down: a caller's frame lies above, or there is none.
-        if return_address == 0 || (caller != 0 && caller <= self.frame_pointer) {
+        if return_address == 0 {
             return Step::End(Ending::BrokenChain);
         }
-        self.frame_pointer = caller;
+        // Stacks grow down: a caller's frame lies above. Where it does not,
+        // the pair is still a frame's, saved by code that keeps no chain: its
+        // return address holds, and the next step ends the walk.
+        self.frame_pointer = if caller != 0 && caller <= self.frame_pointer {
+            NOWHERE
+        } else {
+            caller
+        };
         Step::Caller(return_address)
     }
 }
@@ -116,12 +125,12 @@ mod tests {
         let stack = [(0x100, 0x140, 0xa1), (0x140, 0x100, 0xb1)];
         assert_eq!(
             walk(&stack, 0x100, false),
-            (vec![0xa1], Ending::BrokenChain)
+            (vec![0xa1, 0xb1], Ending::BrokenChain)
         );
         let to_itself = [(0x100, 0x100, 0xa1)];
         assert_eq!(
             walk(&to_itself, 0x100, false),
-            (vec![], Ending::BrokenChain)
+            (vec![0xa1], Ending::BrokenChain)
         );
     }
 

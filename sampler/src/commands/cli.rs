@@ -11,10 +11,16 @@ use crate::output::FileFormat;
 use crate::probe::Event;
 use crate::session::Grouping;
 
+const FIRST_STEPS: &str = "\
+First steps, as root:
+  sampler doctor                        can this host be recorded? what would be lost?
+  sampler record -d 10s -o profiles     the whole host, for ten seconds
+  sampler record --help                 one process, a cgroup, a command; formats";
+
 /// Samples the stacks of everything that runs on this host and writes one
 /// pprof file per process.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, max_term_width = 100)]
+#[command(version, propagate_version = true, max_term_width = 100, after_help = FIRST_STEPS)]
 pub struct Cli {
     /// Say more on stderr; twice for still more.
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -39,13 +45,21 @@ Examples:
   sampler record -p 1234 -F 999         one process, until Ctrl-C or its end
   sampler record -p 1234 --children     and everything that it starts
   sampler record -o out -- make -j8     a command, from its first instruction
+  sampler record --group comm --summary s.json -- cargo test
+                                        the same in CI: a file for each program
   sampler record --cgroup /system.slice/nginx.service -d 1m
+                                        a service, for a minute
   sampler record --group host --format pprof,svg -d 10s
+                                        one file and one flame graph for all
 
 Then: go tool pprof -http=: out/cpu-NAME-PID.pb.gz
 
-Exit codes: 0 done, 2 bad usage, 3 this host cannot, 4 target not found,
-5 could not write; with a command, the command's own.";
+COMPLETE% is the share of the user stacks that reached their root: code built
+without frame pointers gives truncated ones. The ledger says where every tick
+went: ticks = counted + idle + out of scope + lost.
+
+Exit codes: 0 done, 2 bad usage, 3 this host cannot (see `sampler doctor`),
+4 target not found, 5 could not write; once a command has started, its own.";
 
 /// What to record, how, and where to.
 #[derive(Debug, Args)]
@@ -65,11 +79,12 @@ pub struct RecordArgs {
     #[arg(long, requires = "pid")]
     pub children: bool,
 
-    /// Processes by the name of their main thread, also those that appear later.
+    /// Processes by the name of their main thread (at most 15 bytes, as `ps -o comm` shows it),
+    /// also those that appear later.
     #[arg(long, value_name = "NAME", group = "target")]
     pub comm: Option<OsString>,
 
-    /// A cgroup2 path, with everything below it.
+    /// A cgroup2 path, with everything below it; also one where nothing runs yet.
     #[arg(long, value_name = "PATH", group = "target")]
     pub cgroup: Option<PathBuf>,
 
@@ -80,7 +95,7 @@ pub struct RecordArgs {
 
     /// Samples a second on each CPU. 99 keeps out of step with what runs at 100.
     #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99,
-          value_parser = clap::value_parser!(u64).range(1..))]
+          value_parser = parse_frequency)]
     pub frequency: u64,
 
     /// How long: 10s, 1m, 500ms. Without it until Ctrl-C, SIGTERM, or the end of
@@ -98,7 +113,7 @@ pub struct RecordArgs {
     #[arg(long)]
     pub force: bool,
 
-    /// Formats to write: pprof, folded, svg.
+    /// Formats to write: pprof; folded, for flamegraph.pl and speedscope; svg, a flame graph.
     #[arg(
         long,
         value_name = "LIST",
@@ -111,7 +126,7 @@ pub struct RecordArgs {
     #[arg(long, value_name = "BY", default_value_t = Grouping::Process)]
     pub group: Grouping,
 
-    /// Print what index.json holds instead of a table.
+    /// Print what index.json holds instead of a table; with a command, to stderr.
     #[arg(long)]
     pub json: bool,
 
@@ -119,7 +134,7 @@ pub struct RecordArgs {
     #[arg(long, value_name = "FILE", requires = "command")]
     pub summary: Option<PathBuf>,
 
-    /// Drop kernel frames. No sample is dropped.
+    /// Drop kernel frames. No sample is dropped: a tick in the kernel counts for its user code.
     #[arg(long, conflicts_with = "kernel_only")]
     pub user_only: bool,
 
@@ -158,6 +173,15 @@ pub struct TestArgs {
     /// Time between two drains.
     #[arg(long = "test-drain", hide = true, value_parser = parse_duration)]
     pub drain: Option<Duration>,
+}
+
+/// A rate that is not zero.
+fn parse_frequency(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1 Hz".to_owned()),
+        Ok(hz) => Ok(hz),
+        Err(_) => Err("write it as a whole number of samples a second".to_owned()),
+    }
 }
 
 /// A time that is not zero.

@@ -144,7 +144,8 @@ pub fn write(
     Ok(index)
 }
 
-/// The ledger, for whoever has only the profile.
+/// The ledger, for whoever has only the profile: `pprof -comments` shows it.
+/// Lines that start with `#` do not clutter the head of other reports.
 fn comments(index: &Index, stacks: Completeness) -> Vec<String> {
     let ledger = &index.ledger;
     let number = |number: Option<u64>| {
@@ -169,7 +170,7 @@ fn comments(index: &Index, stacks: Completeness) -> Vec<String> {
             index.sampler, index.host.name, index.host.kernel, index.event, index.frequency_hz
         ),
         format!(
-            "host: ticks {}, expected {}, not delivered {} (idle {}), counted {}, idle {}, out of scope {}, lost: {}",
+            "# host: ticks {}, expected {}, not delivered {} (idle {}), counted {}, idle {}, out of scope {}, lost: {}",
             ledger.ticks,
             number(ledger.expected_ticks),
             number(ledger.not_delivered),
@@ -180,7 +181,7 @@ fn comments(index: &Index, stacks: Completeness) -> Vec<String> {
             list(&ledger.lost),
         ),
         format!(
-            "stacks of this profile: complete {}, kernel only {}, truncated: {}",
+            "# stacks of this profile: complete {}, kernel only {}, truncated: {}",
             of_profile.complete,
             of_profile.kernel_only,
             list(&of_profile.truncated),

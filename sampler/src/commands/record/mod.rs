@@ -15,7 +15,7 @@ use super::cli::RecordArgs;
 use crate::output::{self, Index, OutputDirectory, OutputError};
 use crate::probe::host::preflight;
 use crate::session::command;
-use crate::session::{Ended, Progress, Recording, Running, SessionError};
+use crate::session::{Ended, Progress, Recording, Running};
 use signals::Signals;
 
 /// Records and writes; returns the exit code.
@@ -37,13 +37,17 @@ async fn record(args: &RecordArgs) -> Result<i32, Failure> {
     let path = args.output.clone().unwrap_or_else(setup::default_directory);
     let mut directory = OutputDirectory::prepare(&path, args.force)
         .map_err(|error| Failure::Output(error.into()))?;
-    let mut summary_file = match &args.summary {
-        Some(path) => Some(
-            File::create(path)
-                .with_context(|| format!("cannot write to {}", path.display()))
-                .map_err(Failure::Output)?,
-        ),
-        None => None,
+    let summary_file = args.summary.as_ref().map(|path| {
+        File::create(path)
+            .with_context(|| format!("cannot write to {}", path.display()))
+            .map_err(Failure::Output)
+    });
+    let mut summary_file = match summary_file.transpose() {
+        Ok(file) => file,
+        Err(failure) => {
+            directory.abandon();
+            return Err(failure);
+        }
     };
     let open_files = setup::raise_open_file_limit();
     let mut signals = Signals::take()
@@ -64,14 +68,17 @@ async fn record(args: &RecordArgs) -> Result<i32, Failure> {
         })
         .await;
     progress.clear();
-    let ended = ended.map_err(|error: SessionError| Failure::Host(error.into()))?;
+    // Whatever went wrong while it ran, what was recorded is written.
+    if let Err(error) = &ended {
+        tracing::error!("the recording ended early: {error}");
+    }
     let (recording, child) = running.finish();
     warn_of_losses(&recording);
 
     let index = setup::index(&recording, &facts);
     let written = output::write(&recording, args.group, &args.format, index, &mut directory);
     let command_code = match (ended, child) {
-        (Ended::Command(status), _) => Some(command::exit_code(status)),
+        (Ok(Ended::Command(status)), _) => Some(command::exit_code(status)),
         // The recording's time was up before the command's.
         (_, Some(child)) => Some(wait_for(child, &mut signals).await?),
         (_, None) => None,

@@ -129,16 +129,17 @@ fn ledger_lines(index: &Index) -> Vec<String> {
     lines.push(line);
     let frames = &index.frames;
     let all = frames.named + frames.unnamed;
-    lines.push(format!(
-        "frames   {:.1} % of {all} named; process events: {} heard, {} lost; {} files not pinned",
-        if all == 0 {
-            100.0
-        } else {
+    let named = if all == 0 {
+        "none".to_owned()
+    } else {
+        format!(
+            "{:.1} % of {all} named",
             frames.named as f64 * 100.0 / all as f64
-        },
-        index.lifecycle.records,
-        index.lifecycle.lost_records,
-        index.lifecycle.unpinned_files,
+        )
+    };
+    lines.push(format!(
+        "frames   {named}; process events: {} heard, {} lost; {} files not pinned",
+        index.lifecycle.records, index.lifecycle.lost_records, index.lifecycle.unpinned_files,
     ));
     lines
 }

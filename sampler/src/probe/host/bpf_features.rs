@@ -26,19 +26,16 @@ pub enum Helper {
     GetCurrentTaskBtf = 158,
     /// A task's user registers.
     TaskPtRegs = 175,
-    /// The mapping around an address.
-    FindVma = 180,
     /// A loop of many rounds.
     Loop = 181,
 }
 
 impl Helper {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 4] = [
         Self::GetStack,
         Self::GetCurrentTaskBtf,
         Self::TaskPtRegs,
-        Self::FindVma,
         Self::Loop,
     ];
 
@@ -48,7 +45,6 @@ impl Helper {
             Self::GetStack => "bpf_get_stack",
             Self::GetCurrentTaskBtf => "bpf_get_current_task_btf",
             Self::TaskPtRegs => "bpf_task_pt_regs",
-            Self::FindVma => "bpf_find_vma",
             Self::Loop => "bpf_loop",
         }
     }

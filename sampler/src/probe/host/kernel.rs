@@ -13,7 +13,7 @@ pub struct KernelVersion {
 }
 
 impl KernelVersion {
-    /// The oldest one that has `bpf_loop` and `bpf_find_vma`.
+    /// The oldest one that has `bpf_loop`.
     pub const OLDEST: Self = Self {
         major: 5,
         minor: 17,

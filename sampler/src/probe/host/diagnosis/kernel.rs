@@ -58,7 +58,7 @@ pub(super) fn side_band(facts: &HostFacts) -> Finding {
     let item = "event dummy";
     let state = facts.events.side_band;
     if state == EventState::Works {
-        return Finding::ok(item, "reports mappings with build IDs, forks and execs");
+        return Finding::ok(item, "reports mappings, forks and execs");
     }
     Finding::not_ok(
         item,
@@ -185,10 +185,6 @@ pub(super) fn helpers(facts: &HostFacts) -> Finding {
     }
     let names: Vec<_> = missing.iter().map(|helper| helper.name()).collect();
     let found = format!("without {}", names.join(" "));
-    if missing.as_slice() == [Helper::FindVma] {
-        let cost = "new mappings of running processes are noticed later";
-        return Finding::not_ok(item, State::Warning, found, cost, fix);
-    }
     let cost = "the programs that take samples do not load";
     Finding::not_ok(item, State::Missing, found, cost, fix)
 }

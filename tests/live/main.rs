@@ -1,0 +1,45 @@
+//! Real recordings, as root, of programs that know what they do.
+//!
+//! Trials run one at a time: most of them measure, and a second one would be
+//! part of what the first one sees. `SAMPLER_TEST_RUNS=20` makes the long
+//! series of the trials that compare shares.
+
+mod errors;
+mod formats;
+mod hostile;
+mod kernel;
+mod ledger;
+mod lifecycle;
+mod names;
+mod outcomes;
+mod outputs;
+mod scope;
+mod signals;
+mod split;
+mod support;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let trials = [
+        errors::trials(),
+        outputs::trials(),
+        signals::trials(),
+        scope::trials(),
+        lifecycle::trials(),
+        names::trials(),
+        kernel::trials(),
+        hostile::trials(),
+        outcomes::trials(),
+        formats::trials(),
+        split::trials(),
+        ledger::trials(),
+    ];
+    let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
+    support::fixture::clear();
+    conclusion.exit_code()
+}

@@ -13,7 +13,8 @@
 //! bits  2..9    saved: 0 unchanged, k = 1..=126 below the CFA, 127 at rbp
 //! bits  9..24   rsp, rbp: o, CFA = base + 8 o
 //!               dereferenced: base 1, k 9 (signed), add 5
-//!               special: tag 4, parameter 11
+//!               special: tag 4, parameter 11 (register or n 4, o 7); a tag
+//!               of 8 and more: its low bits are the high ones of o, 14 in all
 //! ```
 
 use crate::unwind::PackedRule;
@@ -72,6 +73,14 @@ pub enum Rule {
         /// The caller's `rbp`.
         saved: Saved,
     },
+    /// cfa = r11 + 8 o, with o < 2^14, in interrupted code only: a loop that
+    /// touches each page of a large frame.
+    Probe {
+        /// o
+        cfa_words: u16,
+        /// The caller's `rbp`.
+        saved: Saved,
+    },
     /// cfa = rsp + 8 o, with o < 128; ip = register, in interrupted code only:
     /// `vfork` keeps its return address where the child cannot write over it.
     ReturnAddressIn {
@@ -121,6 +130,10 @@ pub(super) const TAG_GAP_STUB: u32 = 4;
 pub(super) const TAG_PLT: u32 = 5;
 pub(super) const TAG_REGISTER: u32 = 6;
 pub(super) const TAG_RETURN_ADDRESS_IN: u32 = 7;
+/// This bit of a tag makes it a [`Rule::Probe`].
+pub(super) const TAG_PROBE_BIT: u32 = 8;
+/// DWARF number of the register that compilers probe with.
+pub(super) const PROBE_REGISTER: u32 = 11;
 
 /// The fields of a packed rule.
 #[derive(Clone, Copy)]
@@ -170,6 +183,12 @@ impl Fields {
     #[inline(always)]
     pub(super) const fn tag(self) -> u32 {
         self.0 >> 9 & 15
+    }
+
+    /// 8 o of a probe.
+    #[inline(always)]
+    pub(super) const fn probe_cfa_bytes(self) -> u64 {
+        ((self.tag() & 7) << 11 | self.0 >> 13) as u64 * 8
     }
 
     /// n of a PLT, or a register's DWARF number.
@@ -279,6 +298,18 @@ impl Rule {
                 ),
                 _ => return None,
             },
+            Self::Probe { cfa_words, saved } => match saved.pack() {
+                Some(saved) if cfa_words < 1 << 14 => {
+                    let words = cfa_words as u32;
+                    PackedRule::from_bits(
+                        KIND_SPECIAL
+                            | saved << 2
+                            | (TAG_PROBE_BIT | words >> 11) << 9
+                            | (words & 0x7ff) << 13,
+                    )
+                }
+                _ => return None,
+            },
             Self::Plt { threshold } => {
                 if threshold >= 16 {
                     return None;
@@ -317,6 +348,10 @@ impl Rule {
                 },
                 slot_words: (fields.deref_slot_bytes() as i64 / 8) as i16,
                 add_words: (fields.deref_add_bytes() / 8) as u8,
+                saved,
+            },
+            _ if fields.tag() & TAG_PROBE_BIT != 0 => Self::Probe {
+                cfa_words: (fields.probe_cfa_bytes() / 8) as u16,
                 saved,
             },
             _ => match fields.tag() {
@@ -389,6 +424,10 @@ mod tests {
                 });
             }
         }
+        for cfa_words in [0, 1, 2047, 2048, 8193, 16_383] {
+            let saved = Saved::BelowCfa(2);
+            check(Rule::Probe { cfa_words, saved });
+        }
         for threshold in 0..16 {
             check(Rule::Plt { threshold });
         }
@@ -454,6 +493,10 @@ mod tests {
             Rule::ReturnAddressIn {
                 register: 5,
                 cfa_words: 128,
+                saved,
+            },
+            Rule::Probe {
+                cfa_words: 1 << 14,
                 saved,
             },
             Rule::Plt { threshold: 16 },

@@ -3,9 +3,9 @@
 use super::Registers;
 use super::registers::{SIGCONTEXT_BP, SIGCONTEXT_OFFSET_BYTES, SIGCONTEXT_SP, sigcontext_word};
 use super::rule::{
-    Fields, KIND_BP, KIND_DEREF, KIND_SP, SAVED_AT_BP, SAVED_UNCHANGED, TAG_END_OF_STACK,
-    TAG_GAP_FRAME_POINTER, TAG_GAP_STUB, TAG_PLT, TAG_REGISTER, TAG_RETURN_ADDRESS_IN,
-    TAG_SIGNAL_FRAME,
+    Fields, KIND_BP, KIND_DEREF, KIND_SP, PROBE_REGISTER, SAVED_AT_BP, SAVED_UNCHANGED,
+    TAG_END_OF_STACK, TAG_GAP_FRAME_POINTER, TAG_GAP_STUB, TAG_PLT, TAG_PROBE_BIT, TAG_REGISTER,
+    TAG_RETURN_ADDRESS_IN, TAG_SIGNAL_FRAME,
 };
 use crate::Memory;
 use crate::unwind::{Interrupted, Origin, PackedRule, Stop};
@@ -93,6 +93,11 @@ fn special(
     memory: &mut impl Memory,
     interrupted: &impl Interrupted,
 ) -> Result<(), Stop> {
+    if fields.tag() & TAG_PROBE_BIT != 0 {
+        let value = register(PROBE_REGISTER, registers, memory, interrupted)?;
+        let cfa = value.wrapping_add(fields.probe_cfa_bytes());
+        return to_caller(cfa, fields.saved(), registers, memory);
+    }
     match fields.tag() {
         TAG_END_OF_STACK => Err(Stop::EndOfStack),
         TAG_GAP_FRAME_POINTER => by_frame_pointer(registers, memory),

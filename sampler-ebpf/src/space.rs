@@ -115,13 +115,29 @@ fn word(at: u32) -> Option<u32> {
     Some(unsafe { *chunk.add((at & (CHUNK_WORDS as u32 - 1)) as usize) })
 }
 
+/// Whether the table with this number is loaded.
+#[inline(always)]
+pub fn is_loaded(table: u32) -> bool {
+    PLACE_TABLE.get_ptr(0).is_some_and(|places| {
+        let places = places.cast::<TablePlace>();
+        // SAFETY: masked to the table's length; a whole word.
+        unsafe { read_volatile(&raw const (*places.add(place_of(table))).buckets) != 0 }
+    })
+}
+
+/// The position of a table's place.
+#[inline(always)]
+fn place_of(table: u32) -> usize {
+    (table & (TABLES as u32 - 1)) as usize
+}
+
 /// The rule for an address in a mapping that has a table; `None` if it is not
 /// loaded.
 #[inline(always)]
 pub fn rule(table: u32, bias: u64, address: u64) -> Option<PackedRule> {
     let places = PLACE_TABLE.get_ptr(0)?.cast::<TablePlace>();
     // SAFETY: masked to the table's length.
-    let place = unsafe { &*places.add((table & (TABLES as u32 - 1)) as usize) };
+    let place = unsafe { &*places.add(place_of(table)) };
     // SAFETY: a whole word, which user space writes last.
     let buckets = unsafe { read_volatile(&raw const place.buckets) };
     if buckets == 0 {

@@ -171,12 +171,18 @@ unsafe fn start_by_tables(
 ) -> Option<*const SpaceMapping> {
     let (first, count) = space::mappings(scope::caller_pid(task))?;
     let mappings = space::mapping_table()?;
+    let leaf = space::find_mapping(mappings, first, count, ip)?;
+    // SAFETY: masked to the table's length.
+    let mapping = unsafe { &*mappings.add(space::masked(leaf)) };
+    if mapping.table != SpaceMapping::FRAME_POINTER && !space::is_loaded(mapping.table) {
+        return None;
+    }
     // SAFETY: the state is this CPU's.
     unsafe {
         (*state).registers = Registers::interrupted(ip, sp, bp);
         (*state).first_mapping = first;
         (*state).mappings = count;
-        (*state).last_mapping = first;
+        (*state).last_mapping = leaf;
     }
     Some(mappings)
 }
@@ -217,6 +223,7 @@ pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Resu
     let callers = setting!(limits.user_frames) - 1;
     let seed = [setting!(seed_low), setting!(seed_high)];
     let words_limit = setting!(limits.words);
+    let tables = setting!(tables) != 0;
     // SAFETY: `next_frames` gives room for at least one frame; the state is
     // this CPU's, and the callback takes what is handed over here.
     unsafe {
@@ -234,7 +241,7 @@ pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Resu
             saved: registers,
             mappings: core::ptr::null(),
         };
-        let by_tables = if setting!(tables) != 0 && !narrow {
+        let by_tables = if tables && !narrow {
             start_by_tables(task, state, program_counter, word(stack_pointer), frame_pointer)
         } else {
             None

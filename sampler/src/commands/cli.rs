@@ -170,6 +170,9 @@ pub struct TestArgs {
     /// `kernel_stack`: as if the kernel refused its stack.
     #[arg(long = "test-fault", hide = true, value_parser = ["kernel_stack"])]
     pub fault: Option<String>,
+    /// Walk by frame pointers alone.
+    #[arg(long = "test-frame-pointers", hide = true)]
+    pub frame_pointers: bool,
     /// Time between two drains.
     #[arg(long = "test-drain", hide = true, value_parser = parse_duration)]
     pub drain: Option<Duration>,

@@ -12,6 +12,7 @@ mod running;
 mod scope;
 mod settings;
 mod traces;
+mod unwinding;
 
 pub use attribution::{SampledProcess, WantedFrames};
 pub use cost::{BPF_NS_METHOD, Cost};

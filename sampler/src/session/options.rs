@@ -45,6 +45,8 @@ pub struct Options {
     pub wanted: WantedFrames,
     /// Whether the cgroup of each process is wanted.
     pub cgroups: bool,
+    /// Whether user stacks are walked by unwind tables.
+    pub tables: bool,
     /// Table sizes and depths.
     pub limits: Limits,
     /// Time between two drains; `None` to go by the load.

@@ -18,6 +18,7 @@ use super::options::{Options, Scope};
 use super::recording::{Lifecycle, Recording};
 use super::scope::{self, Target, TargetError};
 use super::settings;
+use super::unwinding::Unwinding;
 use crate::probe::host::{HostFacts, cpus};
 use crate::probe::{self, Drain, LoadError, Programs, Sideband, Timers};
 use crate::process::{ProcessTable, Procfs};
@@ -104,6 +105,7 @@ pub struct Running {
     table: ProcessTable,
     attribution: Attribution,
     symbolizer: Symbolizer,
+    unwinding: Option<Unwinding>,
     /// One for each process whose end ends the recording.
     targets: Vec<AsyncFd<OwnedFd>>,
     command: Option<Child>,
@@ -138,7 +140,7 @@ impl Running {
         let drain = programs.drain(possible_cpus)?;
 
         // Listen first, read then: what happens in between is heard twice.
-        let sideband =
+        let mut sideband =
             Sideband::open(&facts.online_cpus).map_err(system("listen to process events"))?;
         let max_files = open_file_limit().saturating_sub(RESERVED_FILES) as usize;
         let mut table = ProcessTable::new(Procfs::new("/proc"), max_files);
@@ -149,6 +151,13 @@ impl Running {
             _ => None,
         };
         let watched = bring_into_scope(&options.scope, &programs, &targets, command.as_ref())?;
+        let mut unwinding = match options.tables {
+            true => Some(
+                Unwinding::start(programs.tables()?)
+                    .map_err(system("start the building of unwind tables"))?,
+            ),
+            false => None,
+        };
         table
             .scan(|pid| {
                 watched
@@ -157,6 +166,7 @@ impl Running {
             })
             .map_err(system("read /proc"))?;
 
+        let _lost_before_the_start = hear(&mut sideband, &mut table, unwinding.as_mut());
         let symbolizer = Symbolizer::spawn(symbolize::Options::default())
             .map_err(system("start the symbolizer"))?;
         let event_error = |error| SessionError::Event {
@@ -202,6 +212,7 @@ impl Running {
             timers,
             table,
             symbolizer,
+            unwinding,
             targets: ends,
             command,
             start,
@@ -347,6 +358,7 @@ impl Running {
             sideband,
             table,
             attribution,
+            unwinding,
             ..
         } = self;
         let mut news = None;
@@ -354,13 +366,14 @@ impl Running {
         let fullest = drain.drain(|region| {
             // After the flip, so that every mapping of these samples is known.
             if news.is_none() {
-                let records = sideband.read();
-                lost += probe::lost(&records);
-                table.apply(records);
+                lost += hear(sideband, table, unwinding.as_mut());
                 news = Some(());
             }
             attribution.add(region, table);
         });
+        if let Some(unwinding) = &mut self.unwinding {
+            unwinding.all_cpus_passed();
+        }
         self.heard_losses(lost);
         self.symbolizer
             .submit(self.attribution.traces.take_queries());
@@ -375,9 +388,7 @@ impl Running {
 
     /// Takes what the side band has to say.
     fn listen(&mut self) {
-        let records = self.sideband.read();
-        let lost = probe::lost(&records);
-        self.table.apply(records);
+        let lost = hear(&mut self.sideband, &mut self.table, self.unwinding.as_mut());
         self.heard_losses(lost);
     }
 
@@ -420,6 +431,32 @@ impl Running {
         let descriptors = descriptors.map_err(system("wait for process events"))?;
         descriptors.into_iter().map(watch).collect()
     }
+}
+
+/// Applies what the side band has to say, and publishes what follows from it.
+/// Returns how many records were lost.
+fn hear(
+    sideband: &mut Sideband,
+    table: &mut ProcessTable,
+    mut unwinding: Option<&mut Unwinding>,
+) -> u64 {
+    let mut lost = 0;
+    // Processes that are new to the kernel's side take a second round.
+    for _ in 0..2 {
+        if let Some(unwinding) = &mut unwinding {
+            unwinding.before_news();
+        }
+        let records = sideband.read();
+        lost += probe::lost(&records);
+        table.apply(records);
+        let again = unwinding
+            .as_mut()
+            .is_some_and(|unwinding| unwinding.update(table));
+        if !again {
+            break;
+        }
+    }
+    lost
 }
 
 fn load(

@@ -26,6 +26,8 @@ mod names;
 mod native;
 mod place;
 mod vdso;
+
+pub use vdso::pin as pin_vdso;
 mod worker;
 
 pub use names::{FrameName, Named, Names, Stats};

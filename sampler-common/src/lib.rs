@@ -37,9 +37,10 @@ pub use walk::{FrameWalk, Memory, Step};
 /// The most user frames that a stack trace may hold.
 pub const MAX_USER_FRAMES: u32 = 1024;
 
-/// The most kernel frames that a stack trace may hold: the kernel's own
-/// default for `kernel.perf_event_max_stack`.
-pub const MAX_KERNEL_FRAMES: u32 = 127;
+/// The most kernel frames that a stack trace may hold: one less than the
+/// kernel's own default for `kernel.perf_event_max_stack`, since one more is
+/// asked for to tell a deep stack from one that just fits.
+pub const MAX_KERNEL_FRAMES: u32 = 126;
 
 /// Length of a task's `comm`, its terminating zero included (`TASK_COMM_LEN`).
 pub const COMM_BYTES: usize = 16;

@@ -80,7 +80,8 @@ pub struct RegisterLayout {
 }
 
 impl RegisterLayout {
-    /// `x86_64`: `rbp` is word 4, `rip` 16, `cs` 17 of 21; user code runs with
+    /// `x86_64`: `rbp` is word 4, `rip` 16, `cs` 17, `rsp` 19
+    /// of 21; user code runs with
     /// a `cs` of 0x33, or 0x23 when it is 32-bit.
     pub const X86_64: Self = Self {
         words: 21,
@@ -94,7 +95,7 @@ impl RegisterLayout {
         mode_user_narrow: 0x23,
     };
 
-    /// `aarch64`: `x29` is word 29, `pc` 32, `pstate` 33 of 34; the low bits of
+    /// `aarch64`: `x29` is word 29, `sp` 31, `pc` 32, `pstate` 33 of 34; the low bits of
     /// `pstate` are 0 at EL0, with bit 4 set for a 32-bit program.
     pub const AARCH64: Self = Self {
         words: 34,

@@ -9,8 +9,8 @@
 
 use crate::Ending;
 
-/// A frame pointer that no frame has: odd.
-const NOWHERE: u64 = 1;
+/// A frame larger than this is none: the usual size of a whole stack.
+const MAX_FRAME_BYTES: u64 = 8 << 20;
 
 /// How the walk reads the memory of the program it walks.
 pub trait Memory {
@@ -36,6 +36,8 @@ pub enum Step {
 pub struct FrameWalk {
     /// The frame pointer of the frame that was reached.
     pub frame_pointer: u64,
+    /// What it has to lie above: the stack pointer, then the frame before.
+    pub above: u64,
     /// 1 if the program is a 32-bit one, whose pairs are half as wide.
     pub narrow: u64,
 }
@@ -47,7 +49,11 @@ impl FrameWalk {
         if self.frame_pointer == 0 {
             return Step::End(Ending::Complete);
         }
-        if self.frame_pointer & 3 != 0 {
+        // Stacks grow down, so a caller's frame lies above, and not far. What
+        // does not is no frame pointer, but whatever else code without frame
+        // pointers keeps in that register.
+        let frame_bytes = self.frame_pointer.wrapping_sub(self.above);
+        if self.frame_pointer & 3 != 0 || frame_bytes >= MAX_FRAME_BYTES {
             return Step::End(Ending::BrokenChain);
         }
         let Some([mut caller, mut return_address]) = memory.read_pair(self.frame_pointer) else {
@@ -60,14 +66,9 @@ impl FrameWalk {
         if return_address == 0 {
             return Step::End(Ending::BrokenChain);
         }
-        // Stacks grow down: a caller's frame lies above. Where it does not,
-        // the pair is still a frame's, saved by code that keeps no chain: its
-        // return address holds, and the next step ends the walk.
-        self.frame_pointer = if caller != 0 && caller <= self.frame_pointer {
-            NOWHERE
-        } else {
-            caller
-        };
+        // One word up, or a frame that is its own caller would never end.
+        self.above = self.frame_pointer + 4;
+        self.frame_pointer = caller;
         Step::Caller(return_address)
     }
 }
@@ -100,6 +101,7 @@ mod tests {
         );
         let mut walk = FrameWalk {
             frame_pointer: start,
+            above: 0x80,
             narrow: u64::from(narrow),
         };
         let mut frames = vec![];
@@ -131,6 +133,17 @@ mod tests {
         assert_eq!(
             walk(&to_itself, 0x100, false),
             (vec![0xa1], Ending::BrokenChain)
+        );
+    }
+
+    #[test]
+    fn what_lies_below_the_stack_pointer_or_far_above_is_no_frame() {
+        let below = [(0x40, 0x140, 0xa1)];
+        assert_eq!(walk(&below, 0x40, false), (vec![], Ending::BrokenChain));
+        let heap = [(0x5000_0000, 0, 0xa1)];
+        assert_eq!(
+            walk(&heap, 0x5000_0000, false),
+            (vec![], Ending::BrokenChain)
         );
     }
 

@@ -22,10 +22,16 @@ pub static CPUS: Array<CpuState> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub static REGIONS: Array<Region> = Array::with_max_entries(2, MMAPABLE);
 
-/// The processes in scope: process ID to start time in clock ticks of
-/// `/proc`. Written by user space at the start and by `lifecycle` after it.
+/// The processes that were asked for: process ID, as the caller's pid namespace
+/// has it, to start time in clock ticks of `/proc`. Written by user space at
+/// the start.
 #[map]
 pub static SCOPE: HashMap<u32, u64> = HashMap::with_max_entries(1, 0);
+
+/// Their descendants: process ID, as the initial pid namespace has it, to start
+/// time. Written by `lifecycle`.
+#[map]
+pub static DESCENDANTS: HashMap<u32, u64> = HashMap::with_max_entries(1, 0);
 
 /// The cgroup in scope.
 #[map]

@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use sampler_common::ScopeKind;
 
-use crate::maps::{CGROUP, SCOPE};
+use crate::maps::{CGROUP, DESCENDANTS, SCOPE};
 use crate::settings::setting;
 use crate::task::Task;
 
@@ -15,7 +15,9 @@ pub fn holds(task: Task) -> bool {
         return true;
     }
     if kind == ScopeKind::Processes as u32 {
-        return holds_process(caller_pid(task), task.group_leader());
+        let start = clock_ticks(task.group_leader().start_boottime_ns());
+        return is_descendant((bpf_get_current_pid_tgid() >> 32) as u32, start)
+            || is_target(caller_pid(task), start);
     }
     if kind == ScopeKind::Comm as u32 {
         let comm = task.group_leader().comm();
@@ -34,13 +36,23 @@ pub fn caller_pid(task: Task) -> u32 {
     }
 }
 
+/// Whether a process, by its ID for the caller and its start in clock ticks,
+/// was asked for.
 #[inline(always)]
-fn holds_process(pid: u32, leader: Task) -> bool {
+pub fn is_target(caller_pid: u32, start: u64) -> bool {
     // SAFETY: the map's values are read once, as whole words.
-    let Some(start) = (unsafe { SCOPE.get(&pid) }) else {
+    unsafe { SCOPE.get(&caller_pid) }.is_some_and(|found| *found == start)
+}
+
+/// Whether a process, by its ID in the initial pid namespace, is a descendant
+/// of one that was asked for.
+#[inline(always)]
+pub fn is_descendant(pid: u32, start: u64) -> bool {
+    if setting!(follow_forks) == 0 {
         return false;
-    };
-    *start == clock_ticks(leader.start_boottime_ns())
+    }
+    // SAFETY: the map's values are read once, as whole words.
+    unsafe { DESCENDANTS.get(&pid) }.is_some_and(|found| *found == start)
 }
 
 /// A start time as `/proc/PID/stat` gives it.

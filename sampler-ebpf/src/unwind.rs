@@ -13,8 +13,8 @@ use sampler_common::{
 };
 
 use crate::settings::setting;
-use crate::{scope, space};
 use crate::task::Task;
+use crate::{scope, space};
 
 /// The memory of the current process.
 struct UserMemory;
@@ -218,7 +218,7 @@ pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Resu
 
     let program_counter = word(setting!(registers.program_counter));
     let frame_pointer = word(setting!(registers.frame_pointer));
-    let stack_pointer = setting!(registers.stack_pointer);
+    let stack_pointer = word(setting!(registers.stack_pointer));
     let frames = region.next_frames()?;
     let callers = setting!(limits.user_frames) - 1;
     let seed = [setting!(seed_low), setting!(seed_high)];
@@ -230,6 +230,7 @@ pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Resu
         let state = &raw mut (*cpu).walk;
         *frames = program_counter;
         (*state).walk.frame_pointer = frame_pointer;
+        (*state).walk.above = stack_pointer;
         (*state).walk.narrow = u64::from(narrow);
         (*state).hash = StackHash::new(seed);
         (*state).hash.add(program_counter);
@@ -242,7 +243,7 @@ pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Resu
             mappings: core::ptr::null(),
         };
         let by_tables = if tables && !narrow {
-            start_by_tables(task, state, program_counter, word(stack_pointer), frame_pointer)
+            start_by_tables(task, state, program_counter, stack_pointer, frame_pointer)
         } else {
             None
         };
@@ -272,9 +273,10 @@ pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Resu
                 0,
             );
             match (*state).ending {
-                0 => Ending::Complete,
+                // A zero in the innermost frame already is hardly the mark.
+                0 if (*state).length > 1 => Ending::Complete,
+                0 | 3 => Ending::BrokenChain,
                 2 => Ending::UnreadableStack,
-                3 => Ending::BrokenChain,
                 _ if (*state).walk.frame_pointer == 0 => Ending::Complete,
                 _ => Ending::DepthLimit,
             }
@@ -329,8 +331,8 @@ pub unsafe fn kernel(
     let limit = setting!(limits.kernel_frames);
     let (length, ending) = if found < 0 {
         (0, Ending::KernelStackUnavailable)
-    } else if found > i64::from(limit) || found >= i64::from(MAX_KERNEL_FRAMES) {
-        ((found as u32).min(limit), Ending::KernelDepthLimit)
+    } else if found > i64::from(limit) {
+        (limit, Ending::KernelDepthLimit)
     } else {
         (found as u32, Ending::Complete)
     };

@@ -8,6 +8,7 @@ mod bench;
 mod ebpf;
 mod licenses;
 mod project;
+mod vm;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ enum Task {
     /// Measure what the profiler costs
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Try the profiler on another kernel, in an emulated machine
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Task::Ebpf(args) => ebpf::run(&args),
         Task::Licenses => licenses::run(),
         Task::Bench(bench) => bench::run(&bench),
+        Task::Vm(args) => vm::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -57,3 +57,15 @@ pub fn output(command: &mut Command) -> Result<String> {
     }
     String::from_utf8(output.stdout).with_context(|| format!("{program} wrote no UTF-8"))
 }
+
+/// Builds the profiler as people run it, and says where it is.
+pub fn release_sampler() -> Result<PathBuf> {
+    let root = root();
+    run(
+        Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args(["build", "--release", "--package", "sampler", "--target-dir"])
+            .arg(root.join("target"))
+            .current_dir(&root),
+    )?;
+    Ok(root.join("target/release/sampler"))
+}

@@ -9,7 +9,7 @@ use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 use super::doctor::DoctorArgs;
 use crate::output::FileFormat;
 use crate::probe::Event;
-use crate::session::Grouping;
+use crate::session::{Grouping, UnwindBy};
 
 const FIRST_STEPS: &str = "\
 First steps, as root:
@@ -142,6 +142,12 @@ pub struct RecordArgs {
     #[arg(long)]
     pub kernel_only: bool,
 
+    /// How user stacks are walked: frame-pointers, or tables: by the unwind
+    /// tables that compilers write, which needs no frame pointers. New: code
+    /// whose table is not loaded yet is walked by frame pointers.
+    #[arg(long, value_name = "HOW", default_value_t = UnwindBy::FramePointers)]
+    pub unwind: UnwindBy,
+
     /// What ticks: cpu-clock; with --experimental also cycles, instructions.
     #[arg(long, value_name = "EVENT", default_value_t = Event::CpuClock)]
     pub event: Event,
@@ -170,9 +176,6 @@ pub struct TestArgs {
     /// `kernel_stack`: as if the kernel refused its stack.
     #[arg(long = "test-fault", hide = true, value_parser = ["kernel_stack"])]
     pub fault: Option<String>,
-    /// Walk by frame pointers alone.
-    #[arg(long = "test-frame-pointers", hide = true)]
-    pub frame_pointers: bool,
     /// Time between two drains.
     #[arg(long = "test-drain", hide = true, value_parser = parse_duration)]
     pub drain: Option<Duration>,

@@ -52,12 +52,8 @@ impl Drain {
 
     /// Turns the other generation on, waits until no CPU writes to the old
     /// one, hands each non-empty region of it to `visit`, and empties it.
-    ///
-    /// Returns the largest share, 0 to 1, of any table that was in use: how
-    /// close this generation came to losing samples.
-    pub fn drain(&mut self, mut visit: impl FnMut(&Region)) -> f64 {
+    pub fn drain(&mut self, mut visit: impl FnMut(&Region)) {
         let off = self.flip();
-        let mut fullest: f64 = 0.0;
         for cpu in 0..self.regions.len() / 2 {
             // SAFETY: `flip` has seen every CPU leave this generation, and
             // none enters it again before the next flip.
@@ -66,10 +62,27 @@ impl Drain {
                 continue;
             }
             visit(region);
-            fullest = fullest.max(fill(region));
             region.clear();
         }
-        fullest
+    }
+
+    /// The largest share, 0 to 1, of any table of the generation that is on:
+    /// how close it is to losing samples.
+    pub fn fullest(&self) -> f64 {
+        (0..self.regions.len() / 2)
+            .map(|cpu| {
+                let region = self.regions.entry(cpu * 2 + self.on as usize);
+                // SAFETY: the entry lives as long as `self`. The CPU may write
+                // meanwhile, so each word is read on its own, once.
+                unsafe {
+                    fill(
+                        ptr::read_volatile(&raw const (*region).threads_used),
+                        ptr::read_volatile(&raw const (*region).counts_used),
+                        ptr::read_volatile(&raw const (*region).words_used),
+                    )
+                }
+            })
+            .fold(0.0, f64::max)
     }
 
     /// Returns the generation that went off.
@@ -113,9 +126,9 @@ impl Drain {
 }
 
 /// The share of a region's fullest table that is in use.
-fn fill(region: &Region) -> f64 {
+fn fill(threads: u32, counts: u32, words: u32) -> f64 {
     let share = |used: u32, room: usize| f64::from(used) / room as f64;
-    share(region.threads_used, sampler_common::THREADS)
-        .max(share(region.counts_used, sampler_common::COUNTS))
-        .max(share(region.words_used, sampler_common::ARENA_WORDS))
+    share(threads, sampler_common::THREADS)
+        .max(share(counts, sampler_common::COUNTS))
+        .max(share(words, sampler_common::ARENA_WORDS))
 }

@@ -212,6 +212,7 @@ fn create(settings: &Settings, possible_cpus: u32) -> Result<Ebpf, LoadError> {
             size_of::<Settings>(),
         )
     };
+    let follows = settings.follow_forks != 0;
     let tracks_processes = settings.scope == ScopeKind::Processes as u32;
     Ok(EbpfLoader::new()
         .btf(btf.as_ref())
@@ -220,6 +221,7 @@ fn create(settings: &Settings, possible_cpus: u32) -> Result<Ebpf, LoadError> {
         .map_max_entries("CHUNKS", if settings.tables == 0 { 1 } else { CHUNKS })
         .map_max_entries("REGIONS", 2 * possible_cpus)
         .map_max_entries("SCOPE", if tracks_processes { SCOPE_PROCESSES } else { 1 })
+        .map_max_entries("DESCENDANTS", if follows { SCOPE_PROCESSES } else { 1 })
         .load(OBJECT)?)
 }
 

@@ -118,18 +118,17 @@ impl Tables {
         // of the array; `buckets` is the word that makes the place valid, and
         // it is stored after everything else.
         unsafe {
-            let place = self.places.entry(0).cast::<TablePlace>().add(number as usize);
+            let place = self
+                .places
+                .entry(0)
+                .cast::<TablePlace>()
+                .add(number as usize);
             (*place).first_offset = first_offset;
             (*place).index_word = index_word as u32;
             (*place).rows_word = rows_word as u32;
             AtomicU32::from_ptr(&raw mut (*place).buckets).store(buckets as u32, Ordering::Release);
         }
         Ok(())
-    }
-
-    /// Words of tables that are loaded.
-    pub fn loaded_words(&self) -> u64 {
-        self.next_word
     }
 
     /// Gives a process a slot, void until something is published.
@@ -161,7 +160,10 @@ impl Tables {
             return Err(NoRoom);
         };
         let run = if mappings.is_empty() {
-            Run { first: 0, length: 0 }
+            Run {
+                first: 0,
+                length: 0,
+            }
         } else {
             self.take_run(mappings.len() as u32)?
         };
@@ -241,7 +243,10 @@ impl Tables {
                     .store(epoch.wrapping_sub(1), Ordering::SeqCst);
                 AtomicU32::from_ptr(&raw mut (*space).pid).store(pid, Ordering::SeqCst);
             }
-            let run = Run { first: 0, length: 0 };
+            let run = Run {
+                first: 0,
+                length: 0,
+            };
             self.by_pid.insert(pid, Published { slot, run });
             return Ok(slot);
         }
@@ -276,9 +281,182 @@ impl Tables {
             let target = self.chunks.entry(chunk).cast::<u32>();
             // SAFETY: `load` has checked that the words fit; no reader knows
             // of them before the place says so.
-            unsafe { target.add(offset).copy_from_nonoverlapping(now.as_ptr(), now.len()) };
+            unsafe {
+                target
+                    .add(offset)
+                    .copy_from_nonoverlapping(now.as_ptr(), now.len())
+            };
             at += now.len();
             left = later;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is the failure report
+
+    use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+
+    use super::*;
+
+    /// Memory that is shared as an array map is.
+    fn array<T>(entries: usize) -> MappedArray<T> {
+        // SAFETY: the name is terminated; the descriptor is new and ours; the
+        // file is made as large as the array.
+        unsafe {
+            let fd = OwnedFd::from_raw_fd(libc::memfd_create(c"array".as_ptr(), 0));
+            let file = std::fs::File::from(fd);
+            file.set_len((entries * size_of::<T>()) as u64).unwrap();
+            MappedArray::new(file.as_fd(), entries).unwrap()
+        }
+    }
+
+    fn tables() -> Tables {
+        Tables::new(array(1), array(1), array(1), array(2))
+    }
+
+    /// The mappings of a process as a tick would see them.
+    fn seen(tables: &Tables, pid: u32) -> Option<Vec<SpaceMapping>> {
+        let slot = (0..SPACE_PROBES)
+            .map(|probe| space_slot(pid, probe))
+            // SAFETY: slots lie in the array, which nobody else writes.
+            .find(|slot| unsafe { (*tables.space(*slot)).pid } == pid)?;
+        // SAFETY: as above; the run lies in the array.
+        unsafe {
+            let space = tables.space(slot);
+            let current = (*space).published == (*space).epoch;
+            let first = tables.mappings.entry(0).cast::<SpaceMapping>();
+            current.then(|| {
+                (0..(*space).count)
+                    .map(|at| *first.add(((*space).first + at) as usize))
+                    .collect()
+            })
+        }
+    }
+
+    fn mapping(start: u64) -> SpaceMapping {
+        SpaceMapping {
+            start,
+            end: start + 0x1000,
+            bias: start,
+            table: 1,
+            reserved: 0,
+        }
+    }
+
+    fn epoch_of(tables: &Tables, pid: u32) -> Epoch {
+        let mut epochs = HashMap::new();
+        tables.epochs(&mut epochs);
+        epochs[&pid]
+    }
+
+    /// What the programs do at an exec.
+    fn exec(tables: &Tables, pid: u32) {
+        tables
+            .epoch_word(tables.by_pid[&pid].slot)
+            .fetch_add(1, Ordering::SeqCst);
+    }
+
+    #[test]
+    fn a_process_is_seen_once_it_is_published() {
+        let mut tables = tables();
+        tables.reserve(7).unwrap();
+        assert_eq!(seen(&tables, 7), None);
+        let epoch = epoch_of(&tables, 7);
+        tables
+            .publish(7, epoch, &[mapping(0x1000), mapping(0x5000)])
+            .unwrap();
+        assert_eq!(
+            seen(&tables, 7).unwrap(),
+            [mapping(0x1000), mapping(0x5000)]
+        );
+        assert!(tables.void().is_empty());
+        tables.retire(7);
+        assert_eq!(seen(&tables, 7), None);
+    }
+
+    #[test]
+    fn an_exec_voids_what_was_published_and_what_was_known_before_it() {
+        let mut tables = tables();
+        tables.reserve(7).unwrap();
+        let before = epoch_of(&tables, 7);
+        tables.publish(7, before, &[mapping(0x1000)]).unwrap();
+        exec(&tables, 7);
+        assert_eq!(seen(&tables, 7), None);
+        assert_eq!(tables.void(), [7]);
+        // Known from before the exec: still void.
+        tables.publish(7, before, &[mapping(0x1000)]).unwrap();
+        assert_eq!(seen(&tables, 7), None);
+        let after = epoch_of(&tables, 7);
+        tables.publish(7, after, &[mapping(0x9000)]).unwrap();
+        assert_eq!(seen(&tables, 7).unwrap(), [mapping(0x9000)]);
+    }
+
+    #[test]
+    fn mappings_are_reused_only_after_every_cpu_has_passed() {
+        let mut tables = tables();
+        tables.reserve(7).unwrap();
+        let epoch = epoch_of(&tables, 7);
+        tables.publish(7, epoch, &[mapping(0x1000)]).unwrap();
+        let first = tables.by_pid[&7].run;
+        tables.publish(7, epoch, &[mapping(0x2000)]).unwrap();
+        let second = tables.by_pid[&7].run;
+        assert_ne!(first, second);
+        tables.publish(7, epoch, &[mapping(0x3000)]).unwrap();
+        assert_ne!(tables.by_pid[&7].run, first, "a tick may still read it");
+        tables.all_cpus_passed();
+        tables.publish(7, epoch, &[mapping(0x4000)]).unwrap();
+        assert!([first, second].contains(&tables.by_pid[&7].run));
+    }
+
+    #[test]
+    fn processes_that_share_a_slot_are_told_apart_until_there_is_no_room() {
+        let mut tables = tables();
+        let alike = |at: u32| 7 + at * SPACES as u32;
+        for at in 0..SPACE_PROBES {
+            tables.reserve(alike(at)).unwrap();
+        }
+        assert_eq!(tables.reserve(alike(SPACE_PROBES)), Err(NoRoom));
+        let epoch = epoch_of(&tables, alike(3));
+        tables.publish(alike(3), epoch, &[mapping(0x1000)]).unwrap();
+        assert_eq!(seen(&tables, alike(3)).unwrap(), [mapping(0x1000)]);
+        assert_eq!(seen(&tables, alike(2)), None);
+    }
+
+    #[test]
+    fn a_table_may_lie_across_chunks_and_too_large_a_one_is_refused() {
+        let mut tables = tables();
+        let number = tables.number().unwrap();
+        let rows: Vec<u32> = (0..CHUNK_WORDS as u32 + 5).collect();
+        tables.load(number, 0x1000, &[0, 3], &rows).unwrap();
+        // SAFETY: the chunks are consecutive in memory, and nobody writes them.
+        let words = unsafe {
+            std::slice::from_raw_parts(tables.chunks.entry(0).cast::<u32>(), 2 * CHUNK_WORDS)
+        };
+        assert_eq!(&words[2..2 + rows.len()], &rows[..]);
+        // SAFETY: the number lies in the array.
+        let place = unsafe {
+            *tables
+                .places
+                .entry(0)
+                .cast::<TablePlace>()
+                .add(number as usize)
+        };
+        assert_eq!(
+            (place.first_offset, place.buckets, place.rows_word),
+            (0x1000, 1, 2)
+        );
+        let other = tables.number().unwrap();
+        assert_eq!(tables.load(other, 0, &[0, 3], &rows), Err(NoRoom));
+        // SAFETY: as above.
+        let place = unsafe {
+            *tables
+                .places
+                .entry(0)
+                .cast::<TablePlace>()
+                .add(other as usize)
+        };
+        assert_eq!(place.buckets, 0);
     }
 }

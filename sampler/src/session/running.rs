@@ -26,12 +26,15 @@ use crate::symbolize::{self, Symbolizer};
 
 /// How often CPUs, memory and the like are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
-/// The longest time between two drains.
-const MAX_DRAIN: Duration = Duration::from_secs(1);
-/// The shortest.
-const MIN_DRAIN: Duration = Duration::from_millis(5);
-/// Ticks of a CPU that its tables hold whatever the stacks are like.
-const TICKS_A_DRAIN: u64 = 400;
+/// Time between two drains when the tables have room.
+const DRAIN: Duration = Duration::from_secs(1);
+/// The share of a table at which they are drained at once.
+const DRAIN_AT: f64 = 0.4;
+/// Ticks of a CPU after which the tables are looked at. As many stacks of the
+/// greatest depth fill about half of one.
+const TICKS_A_LOOK: u64 = 16;
+/// The shortest and the longest time between two looks.
+const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 /// Descriptors that are not for pinned files.
 const RESERVED_FILES: u64 = 256;
 
@@ -151,12 +154,12 @@ impl Running {
             _ => None,
         };
         let watched = bring_into_scope(&options.scope, &programs, &targets, command.as_ref())?;
-        let mut unwinding = match options.tables {
-            true => Some(
-                Unwinding::start(programs.tables()?)
-                    .map_err(system("start the building of unwind tables"))?,
-            ),
-            false => None,
+        let mut unwinding = if options.wants_tables() {
+            let tables = programs.tables()?;
+            let started = Unwinding::start(tables);
+            Some(started.map_err(system("start the building of unwind tables"))?)
+        } else {
+            None
         };
         table
             .scan(|pid| {
@@ -199,10 +202,7 @@ impl Running {
             None => None,
         };
         Ok(Self {
-            interval: options.drain_interval.unwrap_or_else(|| {
-                Duration::from_millis(TICKS_A_DRAIN * 1000 / options.frequency_hz.max(1))
-                    .clamp(MIN_DRAIN, MAX_DRAIN)
-            }),
+            interval: options.drain_interval.unwrap_or(DRAIN),
             attribution: Attribution::new(options.wanted, options.cgroups),
             options,
             possible_cpus,
@@ -242,6 +242,10 @@ impl Running {
             .map(|duration| tokio::time::Instant::from_std(self.started + duration));
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let mut next_drain = tokio::time::Instant::now() + self.interval;
+        let look =
+            Duration::from_micros(TICKS_A_LOOK * 1_000_000 / self.options.frequency_hz.max(1))
+                .clamp(LOOK.0, LOOK.1);
+        let mut next_look = tokio::time::Instant::now() + look;
         let mut rings = self.ring_readiness()?;
         let targets = std::mem::take(&mut self.targets);
         let all_ended = wait_for_all(&targets);
@@ -255,6 +259,13 @@ impl Running {
                 () = tokio::time::sleep_until(next_drain) => {
                     self.drain();
                     next_drain = tokio::time::Instant::now() + self.interval;
+                }
+                () = tokio::time::sleep_until(next_look) => {
+                    if self.options.drain_interval.is_none() && self.drain.fullest() > DRAIN_AT {
+                        self.drain();
+                        next_drain = tokio::time::Instant::now() + self.interval;
+                    }
+                    next_look = tokio::time::Instant::now() + look;
                 }
                 () = any_readable(&rings) => self.listen(),
                 _ = housekeeping.tick() => {
@@ -293,6 +304,13 @@ impl Running {
         let names = self.symbolizer.finish();
         let counters = self.drain.counters();
         let sum = |of: fn(&probe::CpuCounters) -> u64| counters.iter().map(of).sum::<u64>();
+        let scope_overflows = sum(|cpu| cpu.scope_overflows);
+        if scope_overflows > 0 {
+            tracing::warn!(
+                scope_overflows,
+                "children were not followed: too many processes are in scope at once"
+            );
+        }
         let table = self.table.counters();
         let recording = Recording {
             event: self.options.event,
@@ -305,7 +323,7 @@ impl Running {
                 records: table.records,
                 lost_records: table.lost_records + self.sideband.malformed(),
                 unpinned_files: table.unpinned_files,
-                scope_overflows: sum(|cpu| cpu.scope_overflows),
+                scope_overflows,
             },
             boot_unix_ns: boot_unix_ns(),
             bpf_ns: cost::extrapolate_bpf_ns(
@@ -363,7 +381,7 @@ impl Running {
         } = self;
         let mut news = None;
         let mut lost = 0;
-        let fullest = drain.drain(|region| {
+        drain.drain(|region| {
             // After the flip, so that every mapping of these samples is known.
             if news.is_none() {
                 lost += hear(sideband, table, unwinding.as_mut());
@@ -377,13 +395,6 @@ impl Running {
         self.heard_losses(lost);
         self.symbolizer
             .submit(self.attribution.traces.take_queries());
-        if self.options.drain_interval.is_none() {
-            if fullest > 0.5 {
-                self.interval = (self.interval / 2).max(MIN_DRAIN);
-            } else if fullest < 0.1 {
-                self.interval = (self.interval * 2).min(MAX_DRAIN);
-            }
-        }
     }
 
     /// Takes what the side band has to say.

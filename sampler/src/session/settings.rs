@@ -1,6 +1,6 @@
 //! From what is asked and what the host is like to what the programs are told.
 
-use sampler_common::{RegisterLayout, ScopeKind, Settings, TaskLayout};
+use sampler_common::{Limits, RegisterLayout, ScopeKind, Settings, TaskLayout};
 
 use super::options::{Options, Scope};
 use crate::probe::host::HostFacts;
@@ -44,15 +44,25 @@ pub fn settings(
             options.scope,
             Scope::Processes { children: true, .. } | Scope::Command(_)
         )),
-        limits: options.limits,
+        limits: limits(options, facts),
         registers: if cfg!(target_arch = "aarch64") {
             RegisterLayout::AARCH64
         } else {
             RegisterLayout::X86_64
         },
         task,
-        tables: u32::from(cfg!(target_arch = "x86_64") && options.tables),
+        tables: u32::from(options.wants_tables()),
     }
+}
+
+/// The limits asked for, less what the kernel's own limit takes away.
+fn limits(options: &Options, facts: &HostFacts) -> Limits {
+    let mut limits = options.limits;
+    if let Some(max_stack) = facts.sysctls.perf_event_max_stack_frames {
+        let max_stack = u32::try_from(max_stack).unwrap_or(u32::MAX);
+        limits.kernel_frames = limits.kernel_frames.min(max_stack.saturating_sub(1).max(1));
+    }
+    limits
 }
 
 /// A name as the kernel holds it: 16 bytes, zero-padded.

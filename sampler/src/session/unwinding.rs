@@ -119,8 +119,10 @@ impl Unwinding {
             };
             let done = match self.epochs.get(&pid).copied() {
                 Some(epoch) => {
-                    let mappings: Vec<_> =
-                        mappings.iter().map(|mapping| self.describe(mapping)).collect();
+                    let mappings: Vec<_> = mappings
+                        .iter()
+                        .map(|mapping| self.describe(mapping))
+                        .collect();
                     self.tables.publish(pid, epoch, &mappings)
                 }
                 None => {

@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
     let plan = Plan::of(args);
     let sampler = match &args.sampler {
         Some(file) => fs::canonicalize(file).with_context(|| file.display().to_string())?,
-        None => build_sampler()?,
+        None => project::release_sampler()?,
     };
     let folder = tempfile::Builder::new()
         .prefix("sampler-bench-")
@@ -113,18 +113,6 @@ fn conditions() -> Vec<Condition> {
         eprintln!("perf is not installed: nothing to compare with");
     }
     conditions
-}
-
-fn build_sampler() -> Result<PathBuf> {
-    let root = project::root();
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    project::run(
-        Command::new(cargo)
-            .args(["build", "--release", "--package", "sampler", "--target-dir"])
-            .arg(root.join("target"))
-            .current_dir(&root),
-    )?;
-    Ok(root.join("target/release/sampler"))
 }
 
 /// What every run needs.

@@ -284,7 +284,7 @@ impl Tables {
             unsafe {
                 target
                     .add(offset)
-                    .copy_from_nonoverlapping(now.as_ptr(), now.len())
+                    .copy_from_nonoverlapping(now.as_ptr(), now.len());
             };
             at += now.len();
             left = later;

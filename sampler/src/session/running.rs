@@ -35,6 +35,8 @@ const DRAIN_AT: f64 = 0.4;
 const TICKS_A_LOOK: u64 = 16;
 /// The shortest and the longest time between two looks.
 const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+/// Time between two looks for unwind tables that were built.
+const TABLES: Duration = Duration::from_millis(10);
 /// Descriptors that are not for pinned files.
 const RESERVED_FILES: u64 = 256;
 
@@ -268,6 +270,7 @@ impl Running {
                     next_look = tokio::time::Instant::now() + look;
                 }
                 () = any_readable(&rings) => self.listen(),
+                () = tokio::time::sleep(TABLES), if self.waits_for_tables() => self.load_tables(),
                 _ = housekeeping.tick() => {
                     if self.keep_house() {
                         rings = self.ring_readiness()?;
@@ -395,6 +398,18 @@ impl Running {
         self.heard_losses(lost);
         self.symbolizer
             .submit(self.attribution.traces.take_queries());
+    }
+
+    /// Whether unwind tables are being built.
+    fn waits_for_tables(&self) -> bool {
+        self.unwinding.as_ref().is_some_and(Unwinding::waits)
+    }
+
+    /// Hands the tables that are built to the kernel's side.
+    fn load_tables(&mut self) {
+        if let Some(unwinding) = &mut self.unwinding {
+            unwinding.load_built();
+        }
     }
 
     /// Takes what the side band has to say.

@@ -68,6 +68,8 @@ pub struct Unwinding {
     epochs: HashMap<u32, Epoch>,
     /// Processes to be published with the next news.
     postponed: Vec<u32>,
+    /// Tables that were ordered and are not built yet.
+    ordered: u64,
     /// Files and processes that found no room.
     without_room: u64,
 }
@@ -88,6 +90,7 @@ impl Unwinding {
             built,
             epochs: HashMap::new(),
             postponed: Vec::new(),
+            ordered: 0,
             without_room: 0,
         };
         if let Ok(vdso) = symbolize::pin_vdso() {
@@ -117,18 +120,15 @@ impl Unwinding {
                 self.tables.retire(pid);
                 continue;
             };
-            let done = match self.epochs.get(&pid).copied() {
-                Some(epoch) => {
-                    let mappings: Vec<_> = mappings
-                        .iter()
-                        .map(|mapping| self.describe(mapping))
-                        .collect();
-                    self.tables.publish(pid, epoch, &mappings)
-                }
-                None => {
-                    self.postponed.push(pid);
-                    self.tables.reserve(pid)
-                }
+            let done = if let Some(epoch) = self.epochs.get(&pid).copied() {
+                let mappings: Vec<_> = mappings
+                    .iter()
+                    .map(|mapping| self.describe(mapping))
+                    .collect();
+                self.tables.publish(pid, epoch, &mappings)
+            } else {
+                self.postponed.push(pid);
+                self.tables.reserve(pid)
             };
             if done.is_err() {
                 self.without_room += 1;
@@ -162,18 +162,27 @@ impl Unwinding {
             return NO_TABLE;
         };
         self.by_file.insert(file.id, number);
-        // Fails only when the thread has died: the file stays without a table.
-        let _ = self.wanted.send(Order {
+        let order = Order {
             size_bytes: file.size_bytes().unwrap_or(u64::MAX),
             number,
             file: Arc::clone(file),
-        });
+        };
+        // Fails only when the thread has died: the file stays without a table.
+        if self.wanted.send(order).is_ok() {
+            self.ordered += 1;
+        }
         number
+    }
+
+    /// Whether tables are being built.
+    pub fn waits(&self) -> bool {
+        self.ordered > 0
     }
 
     /// Loads what was built since the last call.
     pub fn load_built(&mut self) {
         while let Ok(built) = self.built.try_recv() {
+            self.ordered = self.ordered.saturating_sub(1);
             let Some(table) = built.table else {
                 continue;
             };

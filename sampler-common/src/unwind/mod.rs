@@ -6,7 +6,8 @@
 //!
 //! [`lookup`] finds the [`PackedRule`] for an address, and the architecture's
 //! `step` follows it. The architectures mirror each other file for file:
-//! `rule` has the equations, `registers` what a frame is, `step` the walk.
+//! `rule` has the equations, `fields` their bits, `registers` what a frame is,
+//! `step` the walk.
 
 pub mod aarch64;
 mod lookup;
@@ -64,5 +65,31 @@ impl Origin {
     #[inline(always)]
     pub const fn is_interrupted(self) -> bool {
         self.0 != Self::CALLER.0
+    }
+}
+
+#[cfg(test)]
+mod words {
+    extern crate std;
+    use crate::Memory;
+    use std::collections::BTreeMap;
+
+    /// A memory that holds a few words and nothing else.
+    pub struct Words(BTreeMap<u64, u64>);
+
+    impl Words {
+        pub fn new(words: &[(u64, u64)]) -> Self {
+            Self(words.iter().copied().collect())
+        }
+    }
+
+    impl Memory for Words {
+        fn read_word(&mut self, address: u64) -> Option<u64> {
+            self.0.get(&address).copied()
+        }
+
+        fn read_pair(&mut self, address: u64) -> Option<[u64; 2]> {
+            Some([self.read_word(address)?, self.read_word(address + 8)?])
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The walk on `aarch64`.
 
+mod fields;
 mod registers;
 mod rule;
 mod step;
@@ -7,3 +8,6 @@ mod step;
 pub use registers::{Registers, without_signature};
 pub use rule::{Base, Rule, Saved};
 pub use step::step;
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,11 @@
 //! One frame outwards.
 
 use super::Registers;
-use super::registers::{SIGCONTEXT_FP, SIGCONTEXT_OFFSET_BYTES, SIGCONTEXT_SP, without_signature};
-use super::rule::{
+use super::fields::{
     Fields, KIND_FP, KIND_SP, SAVED_IN_REGISTERS, SAVED_LINK_BELOW_CFA, SAVED_PAIR_ABOVE_BASE,
     TAG_END_OF_STACK, TAG_GAP_FRAME_POINTER, TAG_GAP_STUB, TAG_SIGNAL_FRAME,
 };
+use super::registers::{SIGCONTEXT_FP, SIGCONTEXT_OFFSET_BYTES, SIGCONTEXT_SP, without_signature};
 use crate::Memory;
 use crate::unwind::{Origin, PackedRule, Stop};
 

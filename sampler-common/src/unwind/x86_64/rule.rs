@@ -6,17 +6,13 @@
 //! ip, sp, bp = *(cfa - 8), cfa, saved
 //! ```
 //!
-//! where `saved` is what [`Saved`] says. The 24 bits:
-//!
-//! ```text
-//! bits  0..2    kind: 0 rsp, 1 rbp, 2 special, 3 dereferenced
-//! bits  2..9    saved: 0 unchanged, k = 1..=126 below the CFA, 127 at rbp
-//! bits  9..24   rsp, rbp: o, CFA = base + 8 o
-//!               dereferenced: base 1, k 9 (signed), add 5
-//!               special: tag 4, parameter 11 (register or n 4, o 7); a tag
-//!               of 8 and more: its low bits are the high ones of o, 14 in all
-//! ```
+//! where `saved` is what [`Saved`] says.
 
+use super::fields::{
+    Fields, KIND_BP, KIND_DEREF, KIND_SP, KIND_SPECIAL, SAVED_AT_BP, SAVED_UNCHANGED,
+    TAG_END_OF_STACK, TAG_GAP_FRAME_POINTER, TAG_GAP_STUB, TAG_PLT, TAG_PROBE_BIT, TAG_REGISTER,
+    TAG_RETURN_ADDRESS_IN, TAG_SIGNAL_FRAME, TAG_UNSUPPORTED,
+};
 use crate::unwind::PackedRule;
 
 /// Where the caller's `rbp` is.
@@ -24,7 +20,7 @@ use crate::unwind::PackedRule;
 pub enum Saved {
     /// bp = bp
     Unchanged,
-    /// bp = *(cfa - 8 k), with k = 1..=126
+    /// bp = *(cfa - 8 k), with k = 1..=30
     BelowCfa(u8),
     /// bp = *bp
     AtFramePointer,
@@ -42,16 +38,17 @@ pub enum Base {
 /// How to get from a frame to its caller's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rule {
-    /// cfa = base + 8 o, with o < 2^15
+    /// cfa = base + 8 o, with o < 2^17: frames of up to 1 MiB, and compilers
+    /// have some of 540 KB on each of their stacks
     Offset {
         /// `rsp` or `rbp`.
         base: Base,
         /// o
-        cfa_words: u16,
+        cfa_words: u32,
         /// The caller's `rbp`.
         saved: Saved,
     },
-    /// cfa = *(base + 8 k) + 8 a, with k = -256..256 and a < 32: the frame was
+    /// cfa = *(base + 8 k) + 8 a, with k = -512..512 and a < 64: the frame was
     /// realigned, and where it began is kept in a slot of it.
     Dereferenced {
         /// `rsp` or `rbp`.
@@ -63,17 +60,17 @@ pub enum Rule {
         /// The caller's `rbp`.
         saved: Saved,
     },
-    /// cfa = register + 8 o, with o < 128, in interrupted code only: callees
+    /// cfa = register + 8 o, with o < 512, in interrupted code only: callees
     /// need not keep the register.
     Register {
         /// DWARF number, below 16.
         register: u8,
         /// o
-        cfa_words: u8,
+        cfa_words: u16,
         /// The caller's `rbp`.
         saved: Saved,
     },
-    /// cfa = r11 + 8 o, with o < 2^14, in interrupted code only: a loop that
+    /// cfa = r11 + 8 o, with o < 2^16, in interrupted code only: a loop that
     /// touches each page of a large frame.
     Probe {
         /// o
@@ -81,13 +78,13 @@ pub enum Rule {
         /// The caller's `rbp`.
         saved: Saved,
     },
-    /// cfa = rsp + 8 o, with o < 128; ip = register, in interrupted code only:
+    /// cfa = rsp + 8 o, with o < 512; ip = register, in interrupted code only:
     /// `vfork` keeps its return address where the child cannot write over it.
     ReturnAddressIn {
         /// DWARF number, below 16.
         register: u8,
         /// o
-        cfa_words: u8,
+        cfa_words: u16,
         /// The caller's `rbp`.
         saved: Saved,
     },
@@ -113,106 +110,15 @@ pub enum Rule {
     GapStub,
 }
 
-/// Kinds, as the packed rule has them.
-pub(super) const KIND_SP: u32 = 0;
-pub(super) const KIND_BP: u32 = 1;
-pub(super) const KIND_SPECIAL: u32 = 2;
-pub(super) const KIND_DEREF: u32 = 3;
-
-pub(super) const SAVED_UNCHANGED: u32 = 0;
-pub(super) const SAVED_AT_BP: u32 = 127;
-
-pub(super) const TAG_UNSUPPORTED: u32 = 0;
-pub(super) const TAG_END_OF_STACK: u32 = 1;
-pub(super) const TAG_SIGNAL_FRAME: u32 = 2;
-pub(super) const TAG_GAP_FRAME_POINTER: u32 = 3;
-pub(super) const TAG_GAP_STUB: u32 = 4;
-pub(super) const TAG_PLT: u32 = 5;
-pub(super) const TAG_REGISTER: u32 = 6;
-pub(super) const TAG_RETURN_ADDRESS_IN: u32 = 7;
-/// This bit of a tag makes it a [`Rule::Probe`].
-pub(super) const TAG_PROBE_BIT: u32 = 8;
-/// DWARF number of the register that compilers probe with.
-pub(super) const PROBE_REGISTER: u32 = 11;
-
-/// The fields of a packed rule.
-#[derive(Clone, Copy)]
-pub(super) struct Fields(u32);
-
-impl Fields {
-    #[inline(always)]
-    pub(super) const fn of(rule: PackedRule) -> Self {
-        Self(rule.bits())
-    }
-
-    #[inline(always)]
-    pub(super) const fn kind(self) -> u32 {
-        self.0 & 3
-    }
-
-    #[inline(always)]
-    pub(super) const fn saved(self) -> u32 {
-        self.0 >> 2 & 127
-    }
-
-    /// 8 o: the distance of the CFA in bytes.
-    #[inline(always)]
-    pub(super) const fn cfa_bytes(self) -> u64 {
-        (self.0 >> 9 << 3) as u64
-    }
-
-    #[inline(always)]
-    pub(super) const fn deref_base_is_bp(self) -> bool {
-        self.0 >> 9 & 1 != 0
-    }
-
-    /// 8 k, as a number to add with wrap-around.
-    #[inline(always)]
-    pub(super) const fn deref_slot_bytes(self) -> u64 {
-        // Bits 10..19, their sign carried upwards.
-        let words = ((self.0 << 13) as i32) >> 23;
-        (words * 8) as i64 as u64
-    }
-
-    /// 8 a
-    #[inline(always)]
-    pub(super) const fn deref_add_bytes(self) -> u64 {
-        (self.0 >> 19 << 3) as u64
-    }
-
-    #[inline(always)]
-    pub(super) const fn tag(self) -> u32 {
-        self.0 >> 9 & 15
-    }
-
-    /// 8 o of a probe.
-    #[inline(always)]
-    pub(super) const fn probe_cfa_bytes(self) -> u64 {
-        ((self.tag() & 7) << 11 | self.0 >> 13) as u64 * 8
-    }
-
-    /// n of a PLT, or a register's DWARF number.
-    #[inline(always)]
-    pub(super) const fn low_parameter(self) -> u32 {
-        self.0 >> 13 & 15
-    }
-
-    /// 8 o of a special rule.
-    #[inline(always)]
-    pub(super) const fn special_cfa_bytes(self) -> u64 {
-        (self.0 >> 17 << 3) as u64
-    }
-}
-
 const fn special(tag: u32, low: u32, high: u32, saved: u32) -> PackedRule {
-    PackedRule::from_bits(KIND_SPECIAL | saved << 2 | tag << 9 | low << 13 | high << 17)
+    PackedRule::from_bits(KIND_SPECIAL | saved << 2 | tag << 7 | low << 11 | high << 15)
 }
 
 impl Saved {
     const fn pack(self) -> Option<u32> {
         match self {
             Self::Unchanged => Some(SAVED_UNCHANGED),
-            Self::BelowCfa(words @ 1..=126) => Some(words as u32),
+            Self::BelowCfa(words @ 1..=30) => Some(words as u32),
             Self::BelowCfa(_) => None,
             Self::AtFramePointer => Some(SAVED_AT_BP),
         }
@@ -245,14 +151,14 @@ impl Rule {
                 let Some(saved) = saved.pack() else {
                     return None;
                 };
-                if cfa_words >= 1 << 15 {
+                if cfa_words >= 1 << 17 {
                     return None;
                 }
                 let kind = match base {
                     Base::StackPointer => KIND_SP,
                     Base::FramePointer => KIND_BP,
                 };
-                PackedRule::from_bits(kind | saved << 2 | (cfa_words as u32) << 9)
+                PackedRule::from_bits(kind | saved << 2 | cfa_words << 7)
             }
             Self::Dereferenced {
                 base,
@@ -263,16 +169,16 @@ impl Rule {
                 let Some(saved) = saved.pack() else {
                     return None;
                 };
-                if slot_words < -256 || slot_words > 255 || add_words >= 32 {
+                if slot_words < -512 || slot_words > 511 || add_words >= 64 {
                     return None;
                 }
-                let slot = (slot_words as u32) & 0x1ff;
+                let slot = (slot_words as u32) & 0x3ff;
                 PackedRule::from_bits(
                     KIND_DEREF
                         | saved << 2
-                        | (matches!(base, Base::FramePointer) as u32) << 9
-                        | slot << 10
-                        | (add_words as u32) << 19,
+                        | (matches!(base, Base::FramePointer) as u32) << 7
+                        | slot << 8
+                        | (add_words as u32) << 18,
                 )
             }
             Self::Register {
@@ -280,7 +186,7 @@ impl Rule {
                 cfa_words,
                 saved,
             } => match saved.pack() {
-                Some(saved) if register < 16 && cfa_words < 128 => {
+                Some(saved) if register < 16 && cfa_words < 512 => {
                     special(TAG_REGISTER, register as u32, cfa_words as u32, saved)
                 }
                 _ => return None,
@@ -290,7 +196,7 @@ impl Rule {
                 cfa_words,
                 saved,
             } => match saved.pack() {
-                Some(saved) if register < 16 && cfa_words < 128 => special(
+                Some(saved) if register < 16 && cfa_words < 512 => special(
                     TAG_RETURN_ADDRESS_IN,
                     register as u32,
                     cfa_words as u32,
@@ -299,16 +205,16 @@ impl Rule {
                 _ => return None,
             },
             Self::Probe { cfa_words, saved } => match saved.pack() {
-                Some(saved) if cfa_words < 1 << 14 => {
+                Some(saved) => {
                     let words = cfa_words as u32;
                     PackedRule::from_bits(
                         KIND_SPECIAL
                             | saved << 2
-                            | (TAG_PROBE_BIT | words >> 11) << 9
-                            | (words & 0x7ff) << 13,
+                            | (TAG_PROBE_BIT | words >> 13) << 7
+                            | (words & 0x1fff) << 11,
                     )
                 }
-                _ => return None,
+                None => return None,
             },
             Self::Plt { threshold } => {
                 if threshold >= 16 {
@@ -329,7 +235,7 @@ impl Rule {
         let fields = Fields::of(packed);
         let saved = Saved::unpack(fields.saved());
         let register = fields.low_parameter() as u8;
-        let special_words = (fields.special_cfa_bytes() / 8) as u8;
+        let special_words = (fields.special_cfa_bytes() / 8) as u16;
         match fields.kind() {
             kind @ (KIND_SP | KIND_BP) => Self::Offset {
                 base: if kind == KIND_BP {
@@ -337,7 +243,7 @@ impl Rule {
                 } else {
                     Base::StackPointer
                 },
-                cfa_words: (fields.cfa_bytes() / 8) as u16,
+                cfa_words: (fields.cfa_bytes() / 8) as u32,
                 saved,
             },
             KIND_DEREF => Self::Dereferenced {
@@ -387,7 +293,7 @@ mod tests {
         let saved = [
             Saved::Unchanged,
             Saved::BelowCfa(1),
-            Saved::BelowCfa(126),
+            Saved::BelowCfa(30),
             Saved::AtFramePointer,
         ];
         let check = |rule: Rule| {
@@ -395,14 +301,14 @@ mod tests {
         };
         for saved in saved {
             for base in [Base::StackPointer, Base::FramePointer] {
-                for cfa_words in [0, 1, 2, 511, 32_767] {
+                for cfa_words in [0, 1, 2, 511, 131_071] {
                     check(Rule::Offset {
                         base,
                         cfa_words,
                         saved,
                     });
                 }
-                for (slot_words, add_words) in [(-256, 0), (-1, 31), (0, 1), (68, 8), (255, 31)] {
+                for (slot_words, add_words) in [(-512, 0), (-1, 63), (0, 1), (68, 8), (511, 63)] {
                     check(Rule::Dereferenced {
                         base,
                         slot_words,
@@ -411,7 +317,7 @@ mod tests {
                     });
                 }
             }
-            for (register, cfa_words) in [(0, 0), (10, 1), (15, 127)] {
+            for (register, cfa_words) in [(0, 0), (10, 1), (15, 511)] {
                 check(Rule::Register {
                     register,
                     cfa_words,
@@ -424,7 +330,7 @@ mod tests {
                 });
             }
         }
-        for cfa_words in [0, 1, 2047, 2048, 8193, 16_383] {
+        for cfa_words in [0, 1, 8191, 8192, 8193, u16::MAX] {
             let saved = Saved::BelowCfa(2);
             check(Rule::Probe { cfa_words, saved });
         }
@@ -449,7 +355,7 @@ mod tests {
         for rule in [
             Rule::Offset {
                 base,
-                cfa_words: 1 << 15,
+                cfa_words: 1 << 17,
                 saved,
             },
             Rule::Offset {
@@ -460,24 +366,24 @@ mod tests {
             Rule::Offset {
                 base,
                 cfa_words: 2,
-                saved: Saved::BelowCfa(127),
+                saved: Saved::BelowCfa(31),
             },
             Rule::Dereferenced {
                 base,
-                slot_words: 256,
+                slot_words: 512,
                 add_words: 0,
                 saved,
             },
             Rule::Dereferenced {
                 base,
-                slot_words: -257,
+                slot_words: -513,
                 add_words: 0,
                 saved,
             },
             Rule::Dereferenced {
                 base,
                 slot_words: 0,
-                add_words: 32,
+                add_words: 64,
                 saved,
             },
             Rule::Register {
@@ -487,16 +393,12 @@ mod tests {
             },
             Rule::Register {
                 register: 10,
-                cfa_words: 128,
+                cfa_words: 512,
                 saved,
             },
             Rule::ReturnAddressIn {
                 register: 5,
-                cfa_words: 128,
-                saved,
-            },
-            Rule::Probe {
-                cfa_words: 1 << 14,
+                cfa_words: 512,
                 saved,
             },
             Rule::Plt { threshold: 16 },

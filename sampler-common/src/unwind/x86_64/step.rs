@@ -1,12 +1,12 @@
 //! One frame outwards.
 
 use super::Registers;
-use super::registers::{SIGCONTEXT_BP, SIGCONTEXT_OFFSET_BYTES, SIGCONTEXT_SP, sigcontext_word};
-use super::rule::{
+use super::fields::{
     Fields, KIND_BP, KIND_DEREF, KIND_SP, PROBE_REGISTER, SAVED_AT_BP, SAVED_UNCHANGED,
     TAG_END_OF_STACK, TAG_GAP_FRAME_POINTER, TAG_GAP_STUB, TAG_PLT, TAG_PROBE_BIT, TAG_REGISTER,
     TAG_RETURN_ADDRESS_IN, TAG_SIGNAL_FRAME,
 };
+use super::registers::{SIGCONTEXT_BP, SIGCONTEXT_OFFSET_BYTES, SIGCONTEXT_SP, sigcontext_word};
 use crate::Memory;
 use crate::unwind::{Interrupted, Origin, PackedRule, Stop};
 

@@ -114,14 +114,15 @@ impl<'a, S: gimli::UnwindSection<Slice<'a>>> Converter<'_, S> {
             }
             (Known::Sum { register, offset }, None) => {
                 let register = narrow(register).ok_or(Cause::CfaRegister)?;
-                match words(offset).ok_or(Cause::CfaRegister)? {
-                    cfa_words @ 0..128 => Rule::Register {
+                let cfa_words = words(offset).ok_or(Cause::CfaRegister)?;
+                if register == R11 {
+                    Rule::Probe { cfa_words, saved }
+                } else {
+                    Rule::Register {
                         register,
-                        cfa_words: cfa_words as u8,
+                        cfa_words,
                         saved,
-                    },
-                    cfa_words if register == R11 => Rule::Probe { cfa_words, saved },
-                    _ => return Err(Cause::CfaRegister),
+                    }
                 }
             }
             (

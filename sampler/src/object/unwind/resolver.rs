@@ -81,7 +81,7 @@ pub(super) fn patch(
                     Rule::Dereferenced {
                         base: Base::StackPointer,
                         slot_words: i16::try_from(distance / 8).ok()?,
-                        add_words: cfa_words,
+                        add_words: u8::try_from(cfa_words).ok()?,
                         saved,
                     }
                     .pack()

@@ -307,6 +307,12 @@ impl Running {
         let names = self.symbolizer.finish();
         let counters = self.drain.counters();
         let sum = |of: fn(&probe::CpuCounters) -> u64| counters.iter().map(of).sum::<u64>();
+        if let Some(count @ 1..) = self.unwinding.as_ref().map(Unwinding::without_room) {
+            tracing::warn!(
+                count,
+                "files or processes found no room among the unwind tables"
+            );
+        }
         let scope_overflows = sum(|cpu| cpu.scope_overflows);
         if scope_overflows > 0 {
             tracing::warn!(

@@ -174,6 +174,12 @@ impl Unwinding {
         number
     }
 
+    /// Files and processes that found no room: their stacks are walked by frame
+    /// pointers, or cut.
+    pub fn without_room(&self) -> u64 {
+        self.without_room
+    }
+
     /// Whether tables are being built.
     pub fn waits(&self) -> bool {
         self.ordered > 0

@@ -1,18 +1,21 @@
 //! The kernel's own record of forks, execs, mappings and exits: a dummy event
 //! on each CPU whose ring carries them.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::perf_abi::{self, PerfEventAttr, event_type, flag, sample, software};
+use super::perf_abi::{self, PerfEventAttr, event_type, flag, read_format, sample, software};
+use super::ticks::read_enabled_ns;
 use crate::process::{Event, Record, parse};
 
 /// Pages of a ring's data: what `perf_event_mlock_kb` grants by default.
 const RING_PAGES: usize = 128;
-/// A ring wakes its reader when it holds this much.
-const WAKEUP_BYTES: u32 = 64 * 1024;
+/// A ring wakes its reader when it holds this much, so at each record: a file
+/// has to be opened while it is there, and it may be deleted a moment later.
+const WAKEUP_BYTES: u32 = 1;
 /// `struct perf_event_header`: type u32, misc u16, size u16.
 const HEADER_BYTES: usize = 8;
 /// Offsets in `struct perf_event_mmap_page`.
@@ -23,7 +26,9 @@ const DATA_TAIL: usize = 1032;
 #[derive(Debug)]
 struct Ring {
     cpu: u32,
-    event: OwnedFd,
+    event: File,
+    /// Its enabled time when it was last looked at.
+    enabled_ns: u64,
     base: NonNull<u8>,
     page_bytes: usize,
 }
@@ -35,6 +40,9 @@ unsafe impl Send for Ring {}
 #[derive(Debug, Default)]
 pub struct Sideband {
     rings: Vec<Ring>,
+    changes: u64,
+    /// What was left in rings that are gone, for the next reader.
+    left: Vec<Record>,
     scratch: Vec<u8>,
     malformed: u64,
 }
@@ -47,14 +55,35 @@ impl Sideband {
         Ok(sideband)
     }
 
-    /// Listens on CPUs that have no ring yet too.
+    /// Opens a ring on each online CPU that has none, or whose event has
+    /// stopped because the CPU was away in between.
+    ///
+    /// What happened on such a CPU before that went unheard.
     pub fn follow_cpus(&mut self, online: &[u32]) -> io::Result<()> {
+        let mut rings = std::mem::take(&mut self.rings);
+        rings.retain_mut(|ring| {
+            let enabled_ns = read_enabled_ns(&ring.event);
+            let stalled = enabled_ns <= ring.enabled_ns;
+            ring.enabled_ns = enabled_ns;
+            let is_heard = !stalled && online.contains(&ring.cpu);
+            if !is_heard {
+                self.changes += 1;
+                self.scratch.clear();
+                ring.take(&mut self.scratch);
+                self.malformed += decode(&self.scratch, &mut self.left);
+            }
+            is_heard
+        });
+        self.rings = rings;
         for cpu in online {
             if self.rings.iter().any(|ring| ring.cpu == *cpu) {
                 continue;
             }
             match Ring::open(*cpu) {
-                Ok(ring) => self.rings.push(ring),
+                Ok(ring) => {
+                    self.changes += 1;
+                    self.rings.push(ring);
+                }
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
                 Err(error) => return Err(error),
             }
@@ -62,22 +91,23 @@ impl Sideband {
         Ok(())
     }
 
-    /// How many CPUs are listened to.
-    pub fn rings(&self) -> usize {
-        self.rings.len()
+    /// How many rings were opened and closed so far. When it has grown, wait
+    /// for other descriptors, and what is known of processes may be old.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Descriptors that become readable when a ring fills.
     pub fn descriptors(&self) -> io::Result<Vec<OwnedFd>> {
         self.rings
             .iter()
-            .map(|ring| ring.event.try_clone())
+            .map(|ring| ring.event.try_clone().map(OwnedFd::from))
             .collect()
     }
 
     /// Everything that the rings hold, of all CPUs, in no order.
     pub fn read(&mut self) -> Vec<Record> {
-        let mut records = Vec::new();
+        let mut records = std::mem::take(&mut self.left);
         for ring in &self.rings {
             self.scratch.clear();
             ring.take(&mut self.scratch);
@@ -127,6 +157,7 @@ impl Ring {
     fn open(cpu: u32) -> io::Result<Self> {
         let attr = PerfEventAttr {
             sample_type: sample::TID | sample::TIME,
+            read_format: read_format::TOTAL_TIME_ENABLED,
             flags: flag::DISABLED
                 | flag::MMAP
                 | flag::MMAP2
@@ -160,7 +191,8 @@ impl Ring {
         let base = NonNull::new(base.cast()).ok_or_else(io::Error::last_os_error)?;
         let ring = Self {
             cpu,
-            event,
+            event: event.into(),
+            enabled_ns: 0,
             base,
             page_bytes,
         };
@@ -205,5 +237,133 @@ impl Drop for Ring {
                 (1 + RING_PAGES) * self.page_bytes,
             )
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::process::Command;
+
+    use super::*;
+    use crate::probe::host::cpus;
+    use crate::process::Comm;
+
+    /// Rings on all CPUs, if this caller may listen at all.
+    fn listen() -> Option<Sideband> {
+        match Sideband::open(&cpus::online().unwrap()) {
+            Ok(sideband) => Some(sideband),
+            Err(error) => {
+                eprintln!("skipped: this caller may not open events: {error}");
+                None
+            }
+        }
+    }
+
+    /// Waits until a ring has something to read; returns whether one did.
+    fn wait_readable(sideband: &Sideband, timeout_ms: i32) -> bool {
+        let descriptors = sideband.descriptors().unwrap();
+        let mut polled: Vec<_> = descriptors
+            .iter()
+            .map(|descriptor| libc::pollfd {
+                fd: descriptor.as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            })
+            .collect();
+        // SAFETY: the kernel writes to the entries of a live vector.
+        let ready = unsafe {
+            libc::poll(
+                polled.as_mut_ptr(),
+                polled.len() as libc::nfds_t,
+                timeout_ms,
+            )
+        };
+        ready > 0
+    }
+
+    /// Whether the start of a program on a CPU is heard.
+    fn hears_a_start_on(sideband: &mut Sideband, cpu: u32) -> bool {
+        let mut child = Command::new("taskset")
+            .args(["-c", &cpu.to_string(), "true"])
+            .spawn()
+            .unwrap();
+        assert!(child.wait().unwrap().success());
+        // `true` is started by the process that was `taskset`, on that CPU.
+        let named_true = |record: &Record| matches!(record.event, Event::Exec { comm } if comm == Comm::new(b"true"));
+        let records = sideband.read();
+        records
+            .iter()
+            .any(|record| record.pid == child.id() && named_true(record))
+    }
+
+    #[test]
+    fn a_cpu_whose_event_has_stopped_gets_another() {
+        let Some(mut sideband) = listen() else {
+            return;
+        };
+        let online = cpus::online().unwrap();
+        let cpu = online[online.len() - 1];
+        sideband.follow_cpus(&online).unwrap();
+        let changes = sideband.changes();
+        assert!(hears_a_start_on(&mut sideband, cpu));
+        // As it is after the CPU went offline and came back unnoticed.
+        let ring = sideband.rings.iter().find(|ring| ring.cpu == cpu).unwrap();
+        perf_abi::disable(ring.event.as_fd()).unwrap();
+        assert!(!hears_a_start_on(&mut sideband, cpu));
+        // It ran until just now, so that only the second look tells.
+        sideband.follow_cpus(&online).unwrap();
+        sideband.follow_cpus(&online).unwrap();
+        assert_eq!(sideband.changes(), changes + 2);
+        assert!(hears_a_start_on(&mut sideband, cpu));
+    }
+
+    #[test]
+    fn a_cpu_that_is_offline_has_no_ring_until_it_is_back() {
+        let Some(mut sideband) = listen() else {
+            return;
+        };
+        let online = cpus::online().unwrap();
+        let (cpu, others) = online.split_last().unwrap();
+        sideband.follow_cpus(others).unwrap();
+        assert_eq!(sideband.descriptors().unwrap().len(), others.len());
+        assert!(!hears_a_start_on(&mut sideband, *cpu));
+        sideband.follow_cpus(&online).unwrap();
+        assert!(hears_a_start_on(&mut sideband, *cpu));
+    }
+
+    #[test]
+    fn what_a_ring_held_when_its_cpu_went_is_still_read() {
+        let Some(mut sideband) = listen() else {
+            return;
+        };
+        sideband.read();
+        let status = Command::new("true").status().unwrap();
+        assert!(status.success());
+        sideband.follow_cpus(&[]).unwrap();
+        assert!(sideband.descriptors().unwrap().is_empty());
+        let records = sideband.read();
+        assert!(
+            records
+                .iter()
+                .any(|record| matches!(record.event, Event::Exec { .. }))
+        );
+    }
+
+    #[test]
+    fn one_program_that_starts_wakes_the_reader() {
+        let Some(mut sideband) = listen() else {
+            return;
+        };
+        sideband.read();
+        assert!(Command::new("true").status().unwrap().success());
+        assert!(wait_readable(&sideband, 2_000));
+        let execs = sideband.read();
+        assert!(
+            execs
+                .iter()
+                .any(|record| matches!(record.event, Event::Exec { .. }))
+        );
     }
 }

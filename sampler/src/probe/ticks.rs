@@ -130,8 +130,12 @@ impl Timers {
     }
 }
 
-/// The event's enabled time; 0 if the kernel would not say.
-fn read_enabled_ns(mut event: &std::fs::File) -> u64 {
+/// The enabled time of an event that was opened with `TOTAL_TIME_ENABLED`; 0 if
+/// the kernel would not say.
+///
+/// It stands still once the event's CPU has gone offline, also when the CPU has
+/// come back: the event has not.
+pub(super) fn read_enabled_ns(mut event: &std::fs::File) -> u64 {
     // The count, then what `read_format` asks for.
     let mut words = [0; 16];
     match event.read(&mut words) {

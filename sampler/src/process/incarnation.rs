@@ -88,6 +88,8 @@ pub struct Process {
     pub(super) start: Start,
     /// From when on the pid means this process; `CLOCK_MONOTONIC`.
     pub(super) born_ns: u64,
+    /// When its fork was told, if it was; `CLOCK_MONOTONIC`. That happens once.
+    pub(super) forked_ns: Option<u64>,
     /// When its last thread ended; `CLOCK_MONOTONIC`.
     pub(super) exited_ns: Option<u64>,
     pub(super) parent_pid: u32,
@@ -112,6 +114,7 @@ impl Process {
             pid,
             start,
             born_ns,
+            forked_ns: None,
             exited_ns: None,
             parent_pid: 0,
             comm: Comm::default(),
@@ -175,6 +178,16 @@ impl Process {
             self.comm = comm;
             self.comm_ns = time_ns;
         }
+    }
+
+    /// Whether a fork that was told at this moment can be its own: start times
+    /// alone cannot say, where a pid comes round faster than they are exact.
+    pub(super) fn may_begin_at(&self, time_ns: u64, clocks: Clocks) -> bool {
+        self.forked_ns.is_none_or(|forked_ns| forked_ns == time_ns)
+            && self.exited_ns.is_none_or(|exited_ns| time_ns <= exited_ns)
+            && self
+                .start
+                .agrees_with_fork(clocks.to_boot_ns(time_ns), clocks)
     }
 
     /// Something was heard of one of its threads, which must therefore live.

@@ -104,14 +104,13 @@ impl FileStore {
         }
     }
 
-    /// Closes files that nobody uses, once half of the room is taken.
+    /// Closes files that nobody uses: one that is held keeps its file system
+    /// from being unmounted and its blocks from being freed.
     pub fn release_unused(&mut self) {
-        if self.pinned.len() > self.max_files / 2 {
-            self.pinned
-                .retain(|_, pinned| Arc::strong_count(&pinned.file) > 1);
-            let pinned = &self.pinned;
-            self.aliases.retain(|_, id| pinned.contains_key(id));
-        }
+        self.pinned
+            .retain(|_, pinned| Arc::strong_count(&pinned.file) > 1);
+        let pinned = &self.pinned;
+        self.aliases.retain(|_, id| pinned.contains_key(id));
     }
 
     fn pin(&mut self, sought: Sought<'_>) -> Option<Arc<PinnedFile>> {

@@ -198,9 +198,7 @@ impl ProcessTable {
             .alive(parent_pid, time_ns)
             .and_then(|key| self.processes.get(&key))
             .map(|parent| (Arc::clone(parent.images.at(time_ns)), parent.comm));
-        let known = self.newest_where(pid, |process| {
-            process.start.agrees_with_fork(told_boot_ns, clocks)
-        });
+        let known = self.newest_where(pid, |process| process.may_begin_at(time_ns, clocks));
         let key = known.unwrap_or_else(|| {
             let start = Start::ForkedBy(told_boot_ns);
             self.add(Process::new(pid, start, time_ns, Arc::default()))
@@ -218,6 +216,7 @@ impl ProcessTable {
             return;
         };
         process.parent_pid = parent_pid;
+        process.forked_ns = Some(time_ns);
         process.born_ns = time_ns;
         if let Start::Before(_) = process.start {
             process.start = Start::ForkedBy(told_boot_ns);
@@ -466,7 +465,15 @@ impl ProcessTable {
     fn alive_or_new(&mut self, pid: u32, time_ns: u64) -> ProcessKey {
         self.alive(pid, time_ns).unwrap_or_else(|| {
             let start = Start::Before(self.clocks.to_boot_ns(time_ns));
-            let born_ns = time_ns.saturating_sub(DISORDER_NS);
+            // Not while the one before it was still there.
+            let born_ns = self
+                .by_pid
+                .get(&pid)
+                .into_iter()
+                .flatten()
+                .filter_map(|key| self.processes.get(key)?.exited_ns)
+                .filter(|&exited_ns| exited_ns < time_ns)
+                .fold(time_ns.saturating_sub(DISORDER_NS), u64::max);
             self.add(Process::new(pid, start, born_ns, Arc::default()))
         })
     }

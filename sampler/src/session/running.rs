@@ -37,6 +37,9 @@ const TICKS_A_LOOK: u64 = 16;
 const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 /// Time between two looks for unwind tables that were built.
 const TABLES: Duration = Duration::from_millis(10);
+/// The shortest time between two looks at the process events that woke us: what
+/// comes in faster is taken together.
+const LISTEN_PAUSE: Duration = Duration::from_millis(2);
 /// Descriptors that are not for pinned files.
 const RESERVED_FILES: u64 = 256;
 
@@ -249,6 +252,7 @@ impl Running {
                 .clamp(LOOK.0, LOOK.1);
         let mut next_look = tokio::time::Instant::now() + look;
         let mut rings = self.ring_readiness()?;
+        let mut next_listen = tokio::time::Instant::now();
         let targets = std::mem::take(&mut self.targets);
         let all_ended = wait_for_all(&targets);
         let mut all_ended = std::pin::pin!(all_ended);
@@ -269,7 +273,10 @@ impl Running {
                     }
                     next_look = tokio::time::Instant::now() + look;
                 }
-                () = any_readable(&rings) => self.listen(),
+                () = any_readable_from(next_listen, &rings) => {
+                    self.listen();
+                    next_listen = tokio::time::Instant::now() + LISTEN_PAUSE;
+                }
                 () = tokio::time::sleep(TABLES), if self.waits_for_tables() => self.load_tables(),
                 _ = housekeeping.tick() => {
                     if self.keep_house() {
@@ -434,6 +441,10 @@ impl Running {
             lost,
             "the kernel dropped process events; reading /proc again"
         );
+        self.read_proc_again();
+    }
+
+    fn read_proc_again(&mut self) {
         if let Err(error) = self.table.scan(|_| true) {
             tracing::warn!(%error, "cannot read /proc again");
         }
@@ -451,11 +462,16 @@ impl Running {
             return false;
         };
         self.timers.follow_cpus(&online);
-        let before = self.sideband.rings();
+        let before = self.sideband.changes();
         if let Err(error) = self.sideband.follow_cpus(&online) {
             tracing::warn!(%error, "cannot listen to process events of a new CPU");
         }
-        self.sideband.rings() != before
+        let changed = self.sideband.changes() != before;
+        if changed {
+            tracing::info!("CPUs went or came online; reading /proc again");
+            self.read_proc_again();
+        }
+        changed
     }
 
     fn ring_readiness(&self) -> Result<Vec<AsyncFd<OwnedFd>>, SessionError> {
@@ -576,8 +592,9 @@ async fn wait_for_all(targets: &[AsyncFd<OwnedFd>]) {
     }
 }
 
-/// Ready when one of the rings has something to read.
-async fn any_readable(rings: &[AsyncFd<OwnedFd>]) {
+/// Ready when one of the rings has something to read, but not before `time`.
+async fn any_readable_from(time: tokio::time::Instant, rings: &[AsyncFd<OwnedFd>]) {
+    tokio::time::sleep_until(time).await;
     std::future::poll_fn(|context| {
         let mut ready = false;
         for ring in rings {

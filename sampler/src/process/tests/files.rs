@@ -260,9 +260,18 @@ fn a_file_that_is_held_is_not_taken_for_the_one_before_it_in_its_inode() {
 }
 
 #[test]
-fn files_that_nobody_uses_are_closed_when_room_runs_short() {
+fn files_that_nobody_uses_are_closed() {
     let directory = tempfile::tempdir().unwrap();
-    let mut table = ProcessTable::new(Procfs::new("/proc"), 2);
+    let directory_path = fs::canonicalize(directory.path()).unwrap();
+    let held = || {
+        let descriptors = fs::read_dir("/proc/self/fd").unwrap();
+        let is_ours = |path: &std::path::PathBuf| path.starts_with(&directory_path);
+        let targets = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        targets.filter(is_ours).count()
+    };
+    // There is room for all of them.
+    let mut table = ProcessTable::new(Procfs::new("/proc"), 64);
+    let mut sampled = None;
     for round in 0..6_u64 {
         let path = directory.path().join(round.to_string());
         fs::write(&path, "x").unwrap();
@@ -278,7 +287,16 @@ fn files_that_nobody_uses_are_closed_when_room_runs_short() {
             ),
             record(time_ns + 2, CHILD, Event::Exit),
         ]);
+        let (key, _) = table.processes().next().unwrap();
+        let mapping = table.locate(key, time_ns + 1, 0x1000).unwrap();
+        assert_eq!(held(), usize::from(sampled.is_some()) + 1);
+        // One was sampled, and is still to be named.
+        sampled = sampled.or((round == 2).then_some(mapping));
         table.forget(time_ns + 3);
+        assert_eq!(held(), usize::from(sampled.is_some()));
     }
     assert_eq!(table.counters().unpinned_files, 0);
+    drop(sampled);
+    table.forget(7 * SECOND_NS);
+    assert_eq!(held(), 0);
 }

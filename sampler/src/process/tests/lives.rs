@@ -90,6 +90,68 @@ fn a_pid_that_comes_round_is_another_process() {
     assert!(table.process(second).is_some());
 }
 
+/// A pid that is used twice within 300 ms, the first time by one whose fork
+/// may have gone unheard; the news come in batches.
+fn assert_two_lives(batches: impl FnOnce([Record; 3], Record, [Record; 3]) -> Vec<Vec<Record>>) {
+    let (first_ns, second_ns) = (100 * SECOND_NS, 100 * SECOND_NS + 300_000_000);
+    let begin = |time_ns, comm: &str| {
+        [
+            fork(time_ns, CHILD, PARENT),
+            exec(time_ns + 1, CHILD, comm),
+            map(time_ns + 2, CHILD, 0x1000, comm),
+        ]
+    };
+    let end = record(second_ns - 1_000_000, CHILD, Event::Exit);
+    let mut table = table();
+    let (first_seen_ns, second_seen_ns) = (first_ns + 100_000_000, second_ns + 100_000_000);
+    let mut first = None;
+    for batch in batches(begin(first_ns, "first"), end, begin(second_ns, "second")) {
+        table.apply(batch);
+        // A sample tells its start to the nanosecond.
+        first.get_or_insert_with(|| table.find(&seen(&table, CHILD, first_ns, first_seen_ns)));
+    }
+    let first = first.unwrap();
+    let second = table.find(&seen(&table, CHILD, second_ns, second_seen_ns));
+    assert_ne!(first, second);
+    assert_eq!(table.processes().count(), 2);
+    assert_eq!(table.process(second).unwrap().parent_pid(), PARENT);
+    let comm = |key| table.process(key).unwrap().comm();
+    assert_eq!(comm(first), Comm::new(b"first"));
+    assert_eq!(comm(second), Comm::new(b"second"));
+    let name = |key, time_ns| name_at(&table, key, time_ns, 0x1000);
+    assert_eq!(name(first, first_seen_ns).unwrap(), "[anon:first]");
+    assert_eq!(name(second, second_seen_ns).unwrap(), "[anon:second]");
+    assert_eq!(
+        table.process(first).unwrap().exited_ns().is_some(),
+        table.process(second).unwrap().exited_ns().is_none()
+    );
+}
+
+#[test]
+fn a_pid_that_comes_round_within_a_second_is_another_process() {
+    assert_two_lives(|first, end, second| vec![[&first[..], &[end], &second].concat()]);
+    assert_two_lives(|first, end, second| vec![first.into(), [&[end], &second[..]].concat()]);
+}
+
+#[test]
+fn a_pid_may_come_round_before_its_end_is_heard() {
+    assert_two_lives(|first, end, second| vec![first.into(), second.into(), vec![end]]);
+    assert_two_lives(|first, _, second| vec![first.into(), second.into()]);
+}
+
+#[test]
+fn a_pid_may_come_round_of_a_process_whose_fork_was_not_heard() {
+    assert_two_lives(|first, end, second| vec![first[1..].into(), [&[end], &second[..]].concat()]);
+}
+
+#[test]
+fn a_fork_may_be_heard_after_the_first_news_of_the_child() {
+    assert_two_lives(|first, end, second| {
+        let [fork, news @ ..] = second;
+        vec![first.into(), [&[end], &news[..]].concat(), vec![fork]]
+    });
+}
+
 #[test]
 fn news_after_an_unheard_end_do_not_change_the_one_that_ended() {
     let mut table = table();

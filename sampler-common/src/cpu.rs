@@ -1,5 +1,6 @@
 //! What one CPU writes beside its tables: its sequence number and its ledger.
 
+use crate::unwind::x86_64::Registers;
 use crate::{FrameWalk, MAX_KERNEL_FRAMES, Outcome, StackHash};
 
 /// One CPU's state. Only that CPU writes it; user space reads it through a
@@ -28,8 +29,18 @@ pub struct CpuState {
 /// What the steps of a walk share.
 #[repr(C)]
 pub struct WalkState {
-    /// Where the walk is.
+    /// Where a walk by frame pointers is.
     pub walk: FrameWalk,
+    /// Where a walk by tables is.
+    pub registers: Registers,
+    /// The mappings of the address space: the first, and how many.
+    pub first_mapping: u32,
+    /// How many.
+    pub mappings: u32,
+    /// The mapping that the last frame lay in.
+    pub last_mapping: u32,
+    /// Zero.
+    pub reserved: u32,
     /// The frames so far.
     pub hash: StackHash,
     /// How many they are.

@@ -21,17 +21,27 @@ pub enum Ending {
     /// User stack: a return address lies in no executable mapping, so it is
     /// none. Only user space can tell.
     UnmappedAddress = 6,
+    /// User stack: a frame lies in a file whose unwind table is not loaded.
+    TableMissing = 7,
+    /// User stack: the file's own unwind information for a frame cannot be
+    /// expressed, or needs a register that is lost by then.
+    UnsupportedRule = 8,
+    /// User stack: by the rule for a frame its caller would not lie outside it.
+    NotOutwards = 9,
 }
 
 impl Ending {
     /// Every way for a stack to be incomplete, in order.
-    pub const TRUNCATED: [Self; 6] = [
+    pub const TRUNCATED: [Self; 9] = [
         Self::DepthLimit,
         Self::UnreadableStack,
         Self::BrokenChain,
         Self::KernelDepthLimit,
         Self::KernelStackUnavailable,
         Self::UnmappedAddress,
+        Self::TableMissing,
+        Self::UnsupportedRule,
+        Self::NotOutwards,
     ];
 
     /// The name under which reports show it.
@@ -44,6 +54,9 @@ impl Ending {
             Self::KernelDepthLimit => "kernel_depth_limit",
             Self::KernelStackUnavailable => "kernel_stack_unavailable",
             Self::UnmappedAddress => "unmapped_address",
+            Self::TableMissing => "table_missing",
+            Self::UnsupportedRule => "unsupported_rule",
+            Self::NotOutwards => "not_outwards",
         }
     }
 
@@ -57,6 +70,9 @@ impl Ending {
             4 => Self::KernelDepthLimit,
             5 => Self::KernelStackUnavailable,
             6 => Self::UnmappedAddress,
+            7 => Self::TableMissing,
+            8 => Self::UnsupportedRule,
+            9 => Self::NotOutwards,
             _ => return None,
         })
     }

@@ -15,6 +15,8 @@ mod hash;
 mod outcome;
 mod region;
 mod settings;
+mod space;
+pub mod unwind;
 mod walk;
 
 pub use cpu::{CpuState, WALKING, WalkState};
@@ -26,6 +28,10 @@ pub use region::{
     STACK_HEADER_WORDS, STACK_INDEX, THREADS, Thread, ThreadKey, stack_header, stack_header_parts,
 };
 pub use settings::{Limits, RegisterLayout, ScopeKind, Settings, TaskLayout};
+pub use space::{
+    CHUNK_WORDS, SPACE_MAPPINGS, SPACE_PROBES, SPACES, Space, SpaceMapping, TABLES, TablePlace,
+    space_slot,
+};
 pub use walk::{FrameWalk, Memory, Step};
 
 /// The most user frames that a stack trace may hold.

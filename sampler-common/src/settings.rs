@@ -170,6 +170,6 @@ pub struct Settings {
     pub registers: RegisterLayout,
     /// Offsets in the kernel's structures.
     pub task: TaskLayout,
-    /// Zero: leaves no byte unwritten.
-    pub reserved: u32,
+    /// Whether stacks are walked by tables where there are any.
+    pub tables: u32,
 }

@@ -14,6 +14,9 @@ const MAX_FRAME_BYTES: u64 = 8 << 20;
 
 /// How the walk reads the memory of the program it walks.
 pub trait Memory {
+    /// One word, or `None` when it cannot be read.
+    fn read_word(&mut self, address: u64) -> Option<u64>;
+
     /// Two words, or `None` when they cannot be read.
     fn read_pair(&mut self, address: u64) -> Option<[u64; 2]>;
 }
@@ -80,6 +83,10 @@ mod tests {
     struct Words(BTreeMap<u64, u64>);
 
     impl Memory for Words {
+        fn read_word(&mut self, address: u64) -> Option<u64> {
+            self.0.get(&address).copied()
+        }
+
         fn read_pair(&mut self, address: u64) -> Option<[u64; 2]> {
             Some([*self.0.get(&address)?, *self.0.get(&(address + 8))?])
         }

@@ -7,6 +7,7 @@ use aya_ebpf::programs::RawTracePointContext;
 use crate::maps::{CPUS, DESCENDANTS};
 use crate::scope::{clock_ticks, is_descendant, is_target};
 use crate::settings::setting;
+use crate::space;
 use crate::task::{caller_id_at, read_kernel};
 
 /// The process of a task, as the initial pid namespace knows it.
@@ -35,18 +36,21 @@ impl Process {
         })
     }
 
-    /// Whether it is in scope.
+    /// Its ID as the caller's pid namespace has it.
     #[inline(always)]
-    fn is_in_scope(&self) -> bool {
-        if is_descendant(self.pid, self.start_clock_ticks) {
-            return true;
-        }
-        let caller_pid = if setting!(pid_namespace_level) == 0 {
+    fn caller_pid(&self) -> u32 {
+        if setting!(pid_namespace_level) == 0 {
             self.pid
         } else {
             caller_id_at(self.leader)
-        };
-        is_target(caller_pid, self.start_clock_ticks)
+        }
+    }
+
+    /// Whether it is in scope.
+    #[inline(always)]
+    fn is_in_scope(&self) -> bool {
+        is_descendant(self.pid, self.start_clock_ticks)
+            || is_target(self.caller_pid(), self.start_clock_ticks)
     }
 }
 
@@ -57,7 +61,11 @@ pub fn on_fork(context: RawTracePointContext) -> i32 {
     let (Some(parent), Some(child)) = (Process::of(parent), Process::of(child)) else {
         return 0;
     };
+    if child.led && setting!(tables) != 0 {
+        space::void(child.caller_pid());
+    }
     if child.led
+        && setting!(follow_forks) != 0
         && parent.is_in_scope()
         && DESCENDANTS
             .insert(&child.pid, &child.start_clock_ticks, 0)
@@ -69,6 +77,15 @@ pub fn on_fork(context: RawTracePointContext) -> i32 {
             // SAFETY: ticks of this CPU do not write this field.
             unsafe { (*state).scope_overflows += 1 };
         }
+    }
+    0
+}
+
+/// `sched_process_exec(task, old_pid, bprm)`.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn on_exec(context: RawTracePointContext) -> i32 {
+    if let Some(process) = Process::of(context.arg(0)) {
+        space::void(process.caller_pid());
     }
     0
 }

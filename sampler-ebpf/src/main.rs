@@ -16,6 +16,7 @@ mod maps;
 mod on_cpu;
 mod scope;
 mod settings;
+mod space;
 mod task;
 mod unwind;
 mod whoami;

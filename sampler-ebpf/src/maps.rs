@@ -2,7 +2,9 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, CgroupArray, HashMap};
-use sampler_common::{CpuState, Region};
+use sampler_common::{
+    CHUNK_WORDS, CpuState, Region, SPACE_MAPPINGS, SPACES, Space, SpaceMapping, TABLES, TablePlace,
+};
 
 /// `BPF_F_MMAPABLE`: user space reads the map as memory, without a system call.
 const MMAPABLE: u32 = 1 << 10;
@@ -38,3 +40,21 @@ pub static CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);
 /// What `whoami` found: the caller's pid namespace and its level.
 #[map]
 pub static WHOAMI: Array<[u64; 2]> = Array::with_max_entries(1, MMAPABLE);
+
+/// The address spaces that are known. Written by user space, but for their
+/// epochs.
+#[map]
+pub static SPACE_TABLE: Array<[Space; SPACES]> = Array::with_max_entries(1, MMAPABLE);
+
+/// Their mappings. Written by user space.
+#[map]
+pub static MAPPING_TABLE: Array<[SpaceMapping; SPACE_MAPPINGS]> =
+    Array::with_max_entries(1, MMAPABLE);
+
+/// Where the unwind table of each file lies. Written by user space.
+#[map]
+pub static PLACE_TABLE: Array<[TablePlace; TABLES]> = Array::with_max_entries(1, MMAPABLE);
+
+/// The unwind tables themselves. Written by user space.
+#[map]
+pub static CHUNKS: Array<[u32; CHUNK_WORDS]> = Array::with_max_entries(1, MMAPABLE);

@@ -17,6 +17,7 @@ mod scope;
 mod signals;
 mod split;
 mod support;
+mod tables;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         kernel::trials(),
         hostile::trials(),
         outcomes::trials(),
+        tables::trials(),
         formats::trials(),
         split::trials(),
         ledger::trials(),

@@ -10,7 +10,7 @@ use clap::{ArgAction, ArgGroup, Args, CommandFactory as _, Parser, Subcommand};
 use super::doctor::DoctorArgs;
 use crate::output::FileFormat;
 use crate::probe::Event;
-use crate::session::Grouping;
+use crate::session::{Grouping, UnwindBy};
 
 const FIRST_STEPS: &str = "\
 First steps, as root:
@@ -164,6 +164,12 @@ pub struct RecordArgs {
     /// Drop user frames. No sample is dropped.
     #[arg(long)]
     pub kernel_only: bool,
+
+    /// How user stacks are walked: frame-pointers, or tables: by the unwind
+    /// tables that compilers write, which needs no frame pointers. New: code
+    /// whose table is not loaded yet is walked by frame pointers.
+    #[arg(long, value_name = "HOW", default_value_t = UnwindBy::FramePointers)]
+    pub unwind: UnwindBy,
 
     /// What ticks: cpu-clock; with --experimental also cycles, instructions.
     #[arg(long, value_name = "EVENT", default_value_t = Event::CpuClock)]

@@ -3,6 +3,7 @@
 mod address;
 mod build_id;
 mod pinned;
+pub mod unwind;
 
 pub use address::FileOffset;
 pub use build_id::find_build_id;

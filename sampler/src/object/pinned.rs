@@ -2,8 +2,13 @@
 
 use std::fmt;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+
+/// The largest file that is read as a whole.
+const MAX_FILE_BYTES: u64 = 2 << 30;
 
 /// What the kernel calls the same file: device and inode as `stat` reports them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,6 +58,23 @@ impl PinnedFile {
             build_id,
             fd: file.into(),
         }
+    }
+
+    /// Its size.
+    pub fn size_bytes(&self) -> io::Result<u64> {
+        Ok(File::from(self.fd.try_clone()?).metadata()?.len())
+    }
+
+    /// The whole file; refused if it is larger than any program.
+    pub fn read_whole(&self) -> io::Result<Vec<u8>> {
+        let file = File::from(self.fd.try_clone()?);
+        let length = file.metadata()?.len();
+        if length > MAX_FILE_BYTES {
+            return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+        }
+        let mut bytes = vec![0; length as usize];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
     }
 
     /// A path under which this process, and only this process, can open the

@@ -8,10 +8,12 @@ mod mapped;
 pub mod perf_abi;
 mod programs;
 mod sideband;
+mod tables;
 mod ticks;
 
 pub use drain::{CpuCounters, Drain};
 pub use event::{Event, UnknownEvent};
 pub use programs::{LoadError, Programs, own_pid_namespace};
 pub use sideband::{Sideband, lost};
+pub use tables::{Epoch, NO_TABLE, NoRoom, Tables};
 pub use ticks::Timers;

@@ -10,12 +10,16 @@ use sampler_common::{CpuState, Region, ScopeKind, Settings};
 use super::bpf_abi;
 use super::drain::Drain;
 use super::mapped::MappedArray;
+use super::tables::Tables;
 
 /// The compiled programs: built from `sampler-ebpf` by `cargo xtask ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/sampler.bpf.o");
 
 /// Processes that the map of processes in scope has room for.
 const SCOPE_PROCESSES: u32 = 65_536;
+
+/// Chunks of 256 KiB for unwind tables.
+const CHUNKS: u32 = 192;
 
 /// Why the programs could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -90,11 +94,13 @@ impl Programs {
         program::<PerfEvent>(&mut ebpf, "on_cpu")?
             .load()
             .map_err(refusal("on_cpu"))?;
-        if settings.follow_forks != 0 {
-            for (name, tracepoint) in [
-                ("on_fork", "sched_process_fork"),
-                ("on_free", "sched_process_free"),
-            ] {
+        let (forks, tables) = (settings.follow_forks != 0, settings.tables != 0);
+        for (name, tracepoint, wanted) in [
+            ("on_fork", "sched_process_fork", forks || tables),
+            ("on_exec", "sched_process_exec", tables),
+            ("on_free", "sched_process_free", forks),
+        ] {
+            if wanted {
                 let program = program::<RawTracePoint>(&mut ebpf, name)?;
                 program.load().map_err(refusal(name))?;
                 program.attach(tracepoint)?;
@@ -125,6 +131,22 @@ impl Programs {
                 generation.map_err(map_error("map the generation"))?,
                 states.map_err(map_error("map the counters"))?,
                 regions.map_err(map_error("map the tables"))?,
+            ))
+        }
+    }
+
+    /// The writing side of the walk's arrays.
+    pub fn tables(&self) -> Result<Tables, LoadError> {
+        let action = "map the unwind tables";
+        // SAFETY: `maps` in `sampler-ebpf` declares these arrays of these
+        // types, and `create` sized them; all are plain integers.
+        unsafe {
+            Ok(Tables::new(
+                MappedArray::new(self.map("SPACE_TABLE")?, 1).map_err(map_error(action))?,
+                MappedArray::new(self.map("MAPPING_TABLE")?, 1).map_err(map_error(action))?,
+                MappedArray::new(self.map("PLACE_TABLE")?, 1).map_err(map_error(action))?,
+                MappedArray::new(self.map("CHUNKS")?, CHUNKS as usize)
+                    .map_err(map_error(action))?,
             ))
         }
     }
@@ -196,6 +218,7 @@ fn create(settings: &Settings, possible_cpus: u32) -> Result<Ebpf, LoadError> {
         .btf(btf.as_ref())
         .override_global("SETTINGS", bytes, true)
         .map_max_entries("CPUS", possible_cpus)
+        .map_max_entries("CHUNKS", if settings.tables == 0 { 1 } else { CHUNKS })
         .map_max_entries("REGIONS", 2 * possible_cpus)
         .map_max_entries("SCOPE", if tracks_processes { SCOPE_PROCESSES } else { 1 })
         .map_max_entries("DESCENDANTS", if follows { SCOPE_PROCESSES } else { 1 })

@@ -42,6 +42,11 @@ impl AddressSpace {
         placed.mapping.contains(address).then_some(&placed.mapping)
     }
 
+    /// All mappings, by address.
+    pub fn mappings(&self) -> impl Iterator<Item = &Arc<Mapping>> {
+        self.by_start.values().map(|placed| &placed.mapping)
+    }
+
     /// Adds a mapping made at `since_ns`; what it covers of others is gone.
     /// Beyond the limit it is left out.
     pub fn insert(&mut self, since_ns: u64, mapping: Mapping) {

@@ -55,6 +55,8 @@ pub struct ProcessTable {
     next_key: u64,
     records: u64,
     lost_records: u64,
+    /// Processes whose mappings have changed since they were last asked for.
+    changed: HashSet<u32>,
 }
 
 /// How much later than it happened a record may come in, because its CPU's ring
@@ -84,6 +86,7 @@ impl ProcessTable {
             next_key: 0,
             records: 0,
             lost_records: 0,
+            changed: HashSet::new(),
         }
     }
 
@@ -150,6 +153,10 @@ impl ProcessTable {
         }
         if !is_visible(pid) {
             return;
+        }
+        let is_thread = matches!(record.event, Event::Fork { parent_pid, .. } if parent_pid == pid);
+        if !is_thread && !matches!(record.event, Event::Comm { .. }) {
+            self.changed.insert(pid);
         }
         match record.event {
             Event::Fork { parent_pid, .. } if parent_pid != pid => {
@@ -321,6 +328,7 @@ impl ProcessTable {
             });
             space.insert(snapshot.taken_ns, mapping);
         }
+        self.changed.insert(process.pid);
         space.exe.clone_from(&snapshot.exe);
         space.complete = true;
         process.absorb(snapshot, space, only_since);
@@ -329,6 +337,21 @@ impl ProcessTable {
     /// What is known of a process; nothing once it was forgotten.
     pub fn process(&self, key: ProcessKey) -> Option<&Process> {
         self.processes.get(&key)
+    }
+
+    /// The processes whose mappings may have changed since the last call.
+    pub fn take_changed(&mut self) -> Vec<u32> {
+        self.changed.drain().collect()
+    }
+
+    /// The executable mappings of the program that a process runs now, by
+    /// address; `None` if not all are known, or if there is no such process.
+    pub fn executable_mappings(&self, pid: u32) -> Option<Vec<Arc<Mapping>>> {
+        let key = self.by_pid.get(&pid)?.last()?;
+        let process = self.processes.get(key)?;
+        let space = process.images.newest();
+        let known = process.exited_ns.is_none() && space.complete && !process.kernel_thread;
+        known.then(|| space.mappings().cloned().collect())
     }
 
     /// All processes, in no order.

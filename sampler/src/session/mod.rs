@@ -13,12 +13,13 @@ mod running;
 mod scope;
 mod settings;
 mod traces;
+mod unwinding;
 
 pub use attribution::{SampledProcess, WantedFrames};
 pub use cost::{BPF_NS_METHOD, Cost};
 pub use grouping::{Group, Grouping, UnknownGrouping};
 pub use ledger::{Class, Completeness, CpuLedger, Delivery, Ledger};
-pub use options::{DEFAULT_LIMITS, Options, Scope};
+pub use options::{DEFAULT_LIMITS, Options, Scope, UnknownUnwindBy, UnwindBy};
 pub use profiles::{FrameCounts, GroupProfile, ProfileBuilder};
 pub use recording::{Lifecycle, Recording};
 pub use running::{Ended, Progress, Running, SessionError};

@@ -1,6 +1,8 @@
 //! What a recording is asked to do.
 
 use std::ffi::OsString;
+use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use sampler_common::Limits;
@@ -30,6 +32,55 @@ pub enum Scope {
     Command(Vec<OsString>),
 }
 
+/// How user stacks are walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnwindBy {
+    /// From frame pointer to frame pointer.
+    #[default]
+    FramePointers,
+    /// By the files' own unwind tables.
+    Tables,
+}
+
+impl UnwindBy {
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FramePointers => "frame-pointers",
+            Self::Tables => "tables",
+        }
+    }
+}
+
+impl fmt::Display for UnwindBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Not a way to walk stacks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no such way; there are: frame-pointers, tables")]
+pub struct UnknownUnwindBy;
+
+impl FromStr for UnwindBy {
+    type Err = UnknownUnwindBy;
+
+    fn from_str(name: &str) -> Result<Self, UnknownUnwindBy> {
+        [Self::FramePointers, Self::Tables]
+            .into_iter()
+            .find(|way| way.name() == name)
+            .ok_or(UnknownUnwindBy)
+    }
+}
+
+impl Options {
+    /// Whether the kernel's side needs unwind tables.
+    pub fn wants_tables(&self) -> bool {
+        cfg!(target_arch = "x86_64") && self.wanted.user && self.unwind == UnwindBy::Tables
+    }
+}
+
 /// Everything that shapes a recording.
 #[derive(Debug)]
 pub struct Options {
@@ -45,6 +96,8 @@ pub struct Options {
     pub wanted: WantedFrames,
     /// Whether the cgroup of each process is wanted.
     pub cgroups: bool,
+    /// How user stacks are walked.
+    pub unwind: UnwindBy,
     /// Table sizes and depths.
     pub limits: Limits,
     /// Time between two drains; `None` to go by the load.

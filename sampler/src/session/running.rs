@@ -18,6 +18,7 @@ use super::options::{Options, Scope};
 use super::recording::{Lifecycle, Recording};
 use super::scope::{self, Target, TargetError};
 use super::settings;
+use super::unwinding::Unwinding;
 use crate::probe::host::{HostFacts, cpus};
 use crate::probe::{self, Drain, LoadError, Programs, Sideband, Timers};
 use crate::process::{ProcessTable, Procfs};
@@ -34,6 +35,8 @@ const DRAIN_AT: f64 = 0.4;
 const TICKS_A_LOOK: u64 = 16;
 /// The shortest and the longest time between two looks.
 const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+/// Time between two looks for unwind tables that were built.
+const TABLES: Duration = Duration::from_millis(10);
 /// The shortest time between two looks at the process events that woke us: what
 /// comes in faster is taken together.
 const LISTEN_PAUSE: Duration = Duration::from_millis(2);
@@ -110,6 +113,7 @@ pub struct Running {
     table: ProcessTable,
     attribution: Attribution,
     symbolizer: Symbolizer,
+    unwinding: Option<Unwinding>,
     /// One for each process whose end ends the recording.
     targets: Vec<AsyncFd<OwnedFd>>,
     command: Option<Child>,
@@ -144,7 +148,7 @@ impl Running {
         let drain = programs.drain(possible_cpus)?;
 
         // Listen first, read then: what happens in between is heard twice.
-        let sideband =
+        let mut sideband =
             Sideband::open(&facts.online_cpus).map_err(system("listen to process events"))?;
         let max_files = open_file_limit().saturating_sub(RESERVED_FILES) as usize;
         let mut table = ProcessTable::new(Procfs::new("/proc"), max_files);
@@ -155,6 +159,13 @@ impl Running {
             _ => None,
         };
         let watched = bring_into_scope(&options.scope, &programs, &targets, command.as_ref())?;
+        let mut unwinding = if options.wants_tables() {
+            let tables = programs.tables()?;
+            let started = Unwinding::start(tables);
+            Some(started.map_err(system("start the building of unwind tables"))?)
+        } else {
+            None
+        };
         table
             .scan(|pid| {
                 watched
@@ -163,6 +174,7 @@ impl Running {
             })
             .map_err(system("read /proc"))?;
 
+        let _lost_before_the_start = hear(&mut sideband, &mut table, unwinding.as_mut());
         let symbolizer = Symbolizer::spawn(symbolize::Options {
             rss_bytes: cost::rss_bytes,
             ..symbolize::Options::default()
@@ -208,6 +220,7 @@ impl Running {
             timers,
             table,
             symbolizer,
+            unwinding,
             targets: ends,
             command,
             start,
@@ -264,6 +277,7 @@ impl Running {
                     self.listen();
                     next_listen = tokio::time::Instant::now() + LISTEN_PAUSE;
                 }
+                () = tokio::time::sleep(TABLES), if self.waits_for_tables() => self.load_tables(),
                 _ = housekeeping.tick() => {
                     if self.keep_house() {
                         rings = self.ring_readiness()?;
@@ -300,6 +314,12 @@ impl Running {
         let names = self.symbolizer.finish();
         let counters = self.drain.counters();
         let sum = |of: fn(&probe::CpuCounters) -> u64| counters.iter().map(of).sum::<u64>();
+        if let Some(count @ 1..) = self.unwinding.as_ref().map(Unwinding::without_room) {
+            tracing::warn!(
+                count,
+                "files or processes found no room among the unwind tables"
+            );
+        }
         let scope_overflows = sum(|cpu| cpu.scope_overflows);
         if scope_overflows > 0 {
             tracing::warn!(
@@ -375,6 +395,7 @@ impl Running {
             sideband,
             table,
             attribution,
+            unwinding,
             ..
         } = self;
         let mut news = None;
@@ -382,23 +403,34 @@ impl Running {
         drain.drain(|region| {
             // After the flip, so that every mapping of these samples is known.
             if news.is_none() {
-                let records = sideband.read();
-                lost += probe::lost(&records);
-                table.apply(records);
+                lost += hear(sideband, table, unwinding.as_mut());
                 news = Some(());
             }
             attribution.add(region, table);
         });
+        if let Some(unwinding) = &mut self.unwinding {
+            unwinding.all_cpus_passed();
+        }
         self.heard_losses(lost);
         self.symbolizer
             .submit(self.attribution.traces.take_queries());
     }
 
+    /// Whether unwind tables are being built.
+    fn waits_for_tables(&self) -> bool {
+        self.unwinding.as_ref().is_some_and(Unwinding::waits)
+    }
+
+    /// Hands the tables that are built to the kernel's side.
+    fn load_tables(&mut self) {
+        if let Some(unwinding) = &mut self.unwinding {
+            unwinding.load_built();
+        }
+    }
+
     /// Takes what the side band has to say.
     fn listen(&mut self) {
-        let records = self.sideband.read();
-        let lost = probe::lost(&records);
-        self.table.apply(records);
+        let lost = hear(&mut self.sideband, &mut self.table, self.unwinding.as_mut());
         self.heard_losses(lost);
     }
 
@@ -450,6 +482,32 @@ impl Running {
         let descriptors = descriptors.map_err(system("wait for process events"))?;
         descriptors.into_iter().map(watch).collect()
     }
+}
+
+/// Applies what the side band has to say, and publishes what follows from it.
+/// Returns how many records were lost.
+fn hear(
+    sideband: &mut Sideband,
+    table: &mut ProcessTable,
+    mut unwinding: Option<&mut Unwinding>,
+) -> u64 {
+    let mut lost = 0;
+    // Processes that are new to the kernel's side take a second round.
+    for _ in 0..2 {
+        if let Some(unwinding) = &mut unwinding {
+            unwinding.before_news();
+        }
+        let records = sideband.read();
+        lost += probe::lost(&records);
+        table.apply(records);
+        let again = unwinding
+            .as_mut()
+            .is_some_and(|unwinding| unwinding.update(table));
+        if !again {
+            break;
+        }
+    }
+    lost
 }
 
 fn load(

@@ -51,7 +51,7 @@ pub fn settings(
             RegisterLayout::X86_64
         },
         task,
-        reserved: 0,
+        tables: u32::from(options.wants_tables()),
     }
 }
 

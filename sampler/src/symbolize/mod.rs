@@ -30,6 +30,8 @@ mod native;
 mod parsers;
 mod place;
 mod vdso;
+
+pub use vdso::pin as pin_vdso;
 mod worker;
 
 pub use names::{FrameName, Named, Names, Stats};

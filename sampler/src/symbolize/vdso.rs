@@ -15,7 +15,7 @@ const MAX_IMAGE_BYTES: u64 = 1 << 20;
 
 /// Copies our own vDSO into a sealed file in memory. Its file offsets are the
 /// offsets into the image.
-pub(super) fn pin() -> io::Result<Arc<PinnedFile>> {
+pub fn pin() -> io::Result<Arc<PinnedFile>> {
     let range = own_range()?;
     let mut image = vec![0; (range.end - range.start) as usize];
     File::open("/proc/self/mem")?.read_exact_at(&mut image, range.start)?;

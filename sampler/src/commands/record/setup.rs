@@ -40,6 +40,7 @@ pub fn check(args: &RecordArgs) -> Result<Options, Failure> {
             kernel: !args.user_only,
         },
         cgroups: args.group == Grouping::Cgroup,
+        unwind: args.unwind,
         limits: limits(args)?,
         drain_interval: args.test.drain,
         fault_kernel_stack: args.test.fault.is_some(),

@@ -1,0 +1,203 @@
+//! Code that nothing describes: the rule for each gap, decided when the table
+//! is built.
+//!
+//! - The entry of a program or of its interpreter has no caller.
+//! - A function that sets up a frame pointer is walked by it; what its
+//!   prologue and its returns do to the stack is exact.
+//! - Anything else is a stub, or assembly, if the file describes its other
+//!   code, and code that keeps a frame pointer if the file describes none.
+//! - Padding never runs and gets no row.
+
+use sampler_common::unwind::{PackedRule, aarch64, x86_64};
+
+use super::image::Image;
+use super::landmark::{Landmark, landmark};
+use super::padding::is_padding;
+use super::parse::unsupported;
+use super::rows::Rows;
+use super::{Machine, Tally};
+
+/// Code at the start of a program that is taken as its entry, in bytes: the
+/// entry of ld.so has 62, others less.
+const MAX_ENTRY_BYTES: u64 = 64;
+
+/// The rules that gaps get.
+#[derive(Clone, Copy)]
+struct GapRules {
+    frame_pointer: PackedRule,
+    stub: PackedRule,
+    end_of_stack: PackedRule,
+    signal_frame: PackedRule,
+    /// At a function's first instruction, and at its last.
+    at_entry: PackedRule,
+    /// Behind the instruction that pushes the frame pointer.
+    pushed: PackedRule,
+}
+
+/// Decides on gaps.
+pub(super) struct Gaps<'i, 'a> {
+    image: &'i Image<'a>,
+    lowest: u64,
+    /// Whether the file describes any code.
+    described: bool,
+    starts: Option<Vec<u64>>,
+    rules: GapRules,
+}
+
+impl<'i, 'a> Gaps<'i, 'a> {
+    pub fn new(image: &'i Image<'a>, lowest: u64, described: bool) -> Self {
+        Self {
+            image,
+            lowest,
+            described,
+            starts: None,
+            rules: GapRules::of(image.machine),
+        }
+    }
+
+    /// Gives `rows` those of the code in `from..to`, counted from the lowest
+    /// address, which no entry describes.
+    pub fn fill(&mut self, from: u64, to: u64, rows: &mut Rows, tally: &mut Tally) {
+        let (from, to) = (self.lowest + from, self.lowest + to);
+        if from >= to {
+            return;
+        }
+        let image = self.image;
+        let mut at = from;
+        for segment in &image.executable {
+            let start = segment.address.max(at);
+            let end = (segment.address + segment.size).min(to);
+            if start >= end {
+                continue;
+            }
+            if start > at {
+                rows.push(self.relative(at), unsupported(image.machine));
+            }
+            self.fill_code(start, end, rows, tally);
+            at = end;
+        }
+        if at < to {
+            rows.push(self.relative(at), unsupported(image.machine));
+        }
+    }
+
+    fn relative(&self, address: u64) -> u32 {
+        (address - self.lowest) as u32
+    }
+
+    fn fill_code(&mut self, from: u64, to: u64, rows: &mut Rows, tally: &mut Tally) {
+        let Some(code) = self.image.loaded_from(from) else {
+            return rows.push(self.relative(from), unsupported(self.image.machine));
+        };
+        let code = &code[..code.len().min((to - from) as usize)];
+        if is_padding(self.image.machine, code) {
+            return;
+        }
+        tally.gaps += 1;
+        let image = self.image;
+        let starts = self.starts.get_or_insert_with(|| image.function_starts());
+        let first = starts.partition_point(|start| *start <= from);
+        let entry = image.entry().filter(|entry| (from..to).contains(entry));
+        let mut borders: Vec<u64> = starts[first..]
+            .iter()
+            .copied()
+            .take_while(|start| *start < to)
+            .filter(|start| entry.is_none_or(|entry| start.abs_diff(entry) >= MAX_ENTRY_BYTES))
+            .collect();
+        borders.extend(entry.filter(|entry| *entry > from));
+        borders.sort_unstable();
+        let mut start = from;
+        for end in borders.into_iter().chain([to]) {
+            let piece = &code[((start - from) as usize).min(code.len())..];
+            let piece = &piece[..piece.len().min((end - start) as usize)];
+            if entry == Some(start) {
+                let bytes = piece.len().min(MAX_ENTRY_BYTES as usize);
+                rows.push(self.relative(start), self.rules.end_of_stack);
+                self.fill_function(start + bytes as u64, &piece[bytes..], rows);
+            } else {
+                self.fill_function(start, piece, rows);
+            }
+            start = end;
+        }
+    }
+
+    /// One function, or several whose borders are not known.
+    fn fill_function(&self, start: u64, code: &[u8], rows: &mut Rows) {
+        let rules = &self.rules;
+        let base = self.relative(start);
+        let mut current = if self.described {
+            rules.stub
+        } else {
+            rules.frame_pointer
+        };
+        if code.is_empty() {
+            return;
+        }
+        rows.push(base, current);
+        let mut scanned = 0;
+        while let Some(rest) = code.get(scanned..).filter(|rest| !rest.is_empty()) {
+            let here = base + scanned as u32;
+            let (landmark, bytes) = landmark(self.image.machine, rest);
+            let after = here + bytes as u32;
+            match landmark {
+                Some(Landmark::Trampoline) => {
+                    // Its return address is looked up at the byte before it.
+                    rows.push(here.saturating_sub(1), rules.signal_frame);
+                    rows.push(after, current);
+                }
+                Some(Landmark::Prologue { pushed_bytes }) => {
+                    current = rules.frame_pointer;
+                    rows.push(here, rules.at_entry);
+                    rows.push(here + pushed_bytes, rules.pushed);
+                    rows.push(after, current);
+                }
+                Some(Landmark::Epilogue { popped_bytes }) if current == rules.frame_pointer => {
+                    rows.push(here + popped_bytes, rules.at_entry);
+                    rows.push(after, current);
+                }
+                Some(Landmark::Epilogue { .. }) | None => {}
+            }
+            scanned += bytes;
+        }
+    }
+}
+
+impl GapRules {
+    fn of(machine: Machine) -> Self {
+        let fits = |rule: Option<PackedRule>| rule.unwrap_or(unsupported(machine));
+        match machine {
+            Machine::X86_64 => {
+                use x86_64::{Base, Rule, Saved};
+                let offset = |cfa_words, saved| Rule::Offset {
+                    base: Base::StackPointer,
+                    cfa_words,
+                    saved,
+                };
+                Self {
+                    frame_pointer: fits(Rule::GapFramePointer.pack()),
+                    stub: fits(Rule::GapStub.pack()),
+                    end_of_stack: fits(Rule::EndOfStack.pack()),
+                    signal_frame: fits(Rule::SignalFrame.pack()),
+                    at_entry: fits(offset(1, Saved::Unchanged).pack()),
+                    pushed: fits(offset(2, Saved::BelowCfa(2)).pack()),
+                }
+            }
+            Machine::Aarch64 => {
+                use aarch64::{Base, Rule, Saved};
+                let offset = |cfa_pairs, saved| Rule::Offset {
+                    base: Base::StackPointer,
+                    cfa_pairs,
+                    saved,
+                };
+                Self {
+                    frame_pointer: fits(Rule::GapFramePointer.pack()),
+                    stub: fits(Rule::GapStub.pack()),
+                    end_of_stack: fits(Rule::EndOfStack.pack()),
+                    signal_frame: fits(Rule::SignalFrame.pack()),
+                    at_entry: fits(offset(0, Saved::InRegisters).pack()),
+                    pushed: fits(Rule::GapFramePointer.pack()),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Instructions that say how code keeps its frames, found by their bytes.
+//!
+//! A match in the middle of an instruction does no harm on its own: rows are
+//! looked up where instructions start, or at the last byte of a call.
+
+use super::Machine;
+
+/// What some instructions do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Landmark {
+    /// A function starts and sets up its frame pointer.
+    Prologue {
+        /// Up to the end of the push.
+        pushed_bytes: u32,
+    },
+    /// A function takes its frame down and returns.
+    Epilogue {
+        /// Up to the return.
+        popped_bytes: u32,
+    },
+    /// A signal handler's way back into the kernel.
+    Trampoline,
+}
+
+const ENDBR64: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
+
+/// What `code`, which is not empty, starts with, and bytes to go on by.
+pub(super) fn landmark(machine: Machine, code: &[u8]) -> (Option<Landmark>, usize) {
+    match machine {
+        Machine::X86_64 => x86_64(code),
+        Machine::Aarch64 => aarch64(code),
+    }
+}
+
+/// Whether code looks like the entry that the kernel jumps to: it clears the
+/// frame pointer, as the ABI asks of the outermost frame, or passes the stack
+/// pointer on, where the arguments of the program are.
+pub(super) fn is_entry(machine: Machine, code: &[u8]) -> bool {
+    match machine {
+        Machine::X86_64 => {
+            let code = code.strip_prefix(ENDBR64).unwrap_or(code);
+            // xor %ebp,%ebp; xor %rbp,%rbp; mov %rsp,%rdi
+            [&[0x31, 0xed][..], &[0x48, 0x31, 0xed], &[0x48, 0x89, 0xe7]]
+                .iter()
+                .any(|start| code.starts_with(start))
+        }
+        Machine::Aarch64 => {
+            // mov x29, #0; mov x0, sp; with or without a bti in front
+            let code = match code.first_chunk() {
+                Some(&word) if u32::from_le_bytes(word) & 0xffff_ff3f == 0xd503_241f => &code[4..],
+                _ => code,
+            };
+            code.first_chunk()
+                .is_some_and(|&word| matches!(u32::from_le_bytes(word), 0xd280_001d | 0x9100_03e0))
+        }
+    }
+}
+
+fn x86_64(code: &[u8]) -> (Option<Landmark>, usize) {
+    let found = |landmark, bytes| (Some(landmark), bytes);
+    match *code {
+        // endbr64; push %rbp; mov %rsp,%rbp
+        [0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0x48, 0x89, 0xe5, ..]
+        | [0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0x48, 0x8b, 0xec, ..] => {
+            found(Landmark::Prologue { pushed_bytes: 5 }, 8)
+        }
+        // push %rbp; mov %rsp,%rbp
+        [0x55, 0x48, 0x89, 0xe5, ..] | [0x55, 0x48, 0x8b, 0xec, ..] => {
+            found(Landmark::Prologue { pushed_bytes: 1 }, 4)
+        }
+        // pop %rbp or leave; ret
+        [0x5d | 0xc9, 0xc3, ..] => found(Landmark::Epilogue { popped_bytes: 1 }, 2),
+        // mov $15,%rax; syscall
+        [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05, ..] => found(Landmark::Trampoline, 9),
+        // mov $15,%eax; syscall
+        [0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05, ..] => found(Landmark::Trampoline, 7),
+        _ => (None, 1),
+    }
+}
+
+fn aarch64(code: &[u8]) -> (Option<Landmark>, usize) {
+    let word = |at: usize| {
+        code.get(at..)
+            .and_then(|rest| rest.first_chunk())
+            .map(|bytes| u32::from_le_bytes(*bytes))
+    };
+    /// stp x29, x30, [sp, #-N]!
+    const fn is_push(word: u32) -> bool {
+        word & 0xffc0_7fff == 0xa980_7bfd
+    }
+    /// ldp x29, x30, [sp], #N
+    const fn is_pop(word: u32) -> bool {
+        word & 0xffc0_7fff == 0xa8c0_7bfd
+    }
+    const SET: u32 = 0x9100_03fd; // mov x29, sp
+    const RETURN: u32 = 0xd65f_03c0; // ret
+    match (word(0), word(4)) {
+        (Some(push), Some(SET)) if is_push(push) => {
+            (Some(Landmark::Prologue { pushed_bytes: 4 }), 8)
+        }
+        (Some(pop), Some(RETURN)) if is_pop(pop) => {
+            (Some(Landmark::Epilogue { popped_bytes: 4 }), 8)
+        }
+        // mov x8, #139; svc #0
+        (Some(0xd280_1168), Some(0xd400_0001)) => (Some(Landmark::Trampoline), 8),
+        _ => (None, code.len().min(4)),
+    }
+}

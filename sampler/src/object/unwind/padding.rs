@@ -1,0 +1,104 @@
+//! Bytes between functions that never run.
+
+use super::Machine;
+
+/// Whether bytes of code are nothing but fill: what compilers and linkers put
+/// between functions to align them.
+pub(super) fn is_padding(machine: Machine, mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        let filled = match machine {
+            Machine::X86_64 => x86_64(bytes),
+            Machine::Aarch64 => aarch64(bytes),
+        };
+        match filled.and_then(|filled| bytes.get(filled..)) {
+            Some(rest) => bytes = rest,
+            None => return false,
+        }
+    }
+    true
+}
+
+/// Bytes of one `nop` of any length, `int3` or zero at the start of `bytes`.
+///
+/// Intel SDM volume 2, "NOP": `[66]* [2e] 0f 1f /0` and `[66]* 90`.
+fn x86_64(bytes: &[u8]) -> Option<usize> {
+    if matches!(bytes[0], 0xcc | 0) {
+        return Some(1);
+    }
+    let prefixes = bytes
+        .iter()
+        .take_while(|byte| matches!(byte, 0x66 | 0x2e))
+        .count();
+    match bytes.get(prefixes..)? {
+        [0x90, ..] => Some(prefixes + 1),
+        [0x0f, 0x1f, mode, ..] => {
+            // No register form, no absolute address: mod 0, 1 or 2 with
+            // displacements of 0, 1 and 4 bytes, and a SIB byte for rm = 4.
+            let displacement = match mode >> 6 {
+                0 if mode & 7 != 5 => 0,
+                1 => 1,
+                2 => 4,
+                _ => return None,
+            };
+            let scaled = usize::from(mode & 7 == 4);
+            let length = prefixes + 3 + scaled + displacement;
+            (length <= bytes.len()).then_some(length)
+        }
+        _ => None,
+    }
+}
+
+/// Bytes of one `nop` or undefined word at the start of `bytes`.
+fn aarch64(bytes: &[u8]) -> Option<usize> {
+    const NOP: u32 = 0xd503_201f;
+    let word = u32::from_le_bytes(*bytes.first_chunk()?);
+    matches!(word, NOP | 0).then_some(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_padding;
+    use crate::object::unwind::Machine;
+
+    #[test]
+    fn what_assemblers_fill_with_is_padding() {
+        for fill in [
+            &[][..],
+            &[0x90],
+            &[0xcc, 0xcc],
+            // gas' choices from 2 to 11 bytes.
+            &[0x66, 0x90],
+            &[0x0f, 0x1f, 0x00],
+            &[0x0f, 0x1f, 0x40, 0x00],
+            &[0x0f, 0x1f, 0x44, 0x00, 0x00],
+            &[0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00],
+            &[0x0f, 0x1f, 0x80, 0x00, 0x00, 0x00, 0x00],
+            &[0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00],
+            &[
+                0x66, 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00,
+            ],
+        ] {
+            assert!(is_padding(Machine::X86_64, fill), "{fill:x?}");
+        }
+        assert!(is_padding(
+            Machine::Aarch64,
+            &[0x1f, 0x20, 0x03, 0xd5, 0, 0, 0, 0]
+        ));
+    }
+
+    #[test]
+    fn code_is_not_padding() {
+        for code in [
+            &[0xc3][..],
+            &[0x90, 0xc3],
+            &[0x0f, 0x1f],
+            &[0x0f, 0x1f, 0x84, 0x00],
+            &[0x66],
+            &[0x0f, 0x05],
+        ] {
+            assert!(!is_padding(Machine::X86_64, code), "{code:x?}");
+        }
+        assert!(!is_padding(Machine::Aarch64, &[0xc0, 0x03, 0x5f, 0xd6]));
+        assert!(!is_padding(Machine::Aarch64, &[0x1f, 0x20]));
+    }
+}

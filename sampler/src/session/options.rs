@@ -139,6 +139,7 @@ mod tests {
                 kernel: true,
             },
             cgroups: false,
+            unwind: UnwindBy::default(),
             limits: DEFAULT_LIMITS,
             drain_interval: None,
             fault_kernel_stack: false,

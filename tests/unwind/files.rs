@@ -177,7 +177,7 @@ fn compare(table: &Table, peer: &Peer, at: u64, origin: Origin, found: &mut Foun
     match (ours, theirs) {
         (Ok(ours), Ok(theirs)) if ours == theirs => found.same += 1,
         (_, Err(_)) => found.fallback += 1,
-        (_, Ok(theirs)) if theirs == Peer::fallback(&frame) => found.fallback += 1,
+        (_, Ok(theirs)) if theirs == Some(Peer::fallback(&frame)) => found.fallback += 1,
         (ours, theirs) => found.differ.push(format!(
             "{at:x} {origin:?} {rule:?}\nours   {ours:x?}\ntheirs {theirs:x?}"
         )),

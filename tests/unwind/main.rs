@@ -3,6 +3,7 @@
 //!
 //! A missing tool skips a test visibly, and fails it where `CI=true`.
 
+mod assembled;
 mod files;
 mod hostile;
 mod peer;
@@ -16,6 +17,7 @@ use libtest_mimic::Arguments;
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = stopped::trials();
+    trials.extend(assembled::trials());
     trials.extend(files::trials());
     trials.extend(hostile::trials());
     libtest_mimic::run(&arguments, trials).exit_code()

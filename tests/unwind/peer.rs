@@ -35,8 +35,11 @@ pub struct Peer {
     described: Vec<std::ops::Range<u64>>,
 }
 
-/// ip, sp and bp of a caller; none at the end of the stack.
-pub type Caller = Option<[u64; 3]>;
+/// ip, sp and bp of a caller.
+pub type Registers3 = [u64; 3];
+
+/// None at the end of the stack.
+pub type Caller = Option<Registers3>;
 
 impl Peer {
     pub fn new(file: &[u8]) -> Result<Self, Stop> {
@@ -106,9 +109,9 @@ impl Peer {
 
     /// What framehop does where it cannot unwind: it follows the frame pointer,
     /// and says nothing.
-    pub fn fallback(frame: &Registers) -> Caller {
+    pub fn fallback(frame: &Registers) -> Registers3 {
         let bp = frame.bp;
-        Some([Computed::at(bp + 8), bp + 16, Computed::at(bp)])
+        [Computed::at(bp + 8), bp + 16, Computed::at(bp)]
     }
 }
 

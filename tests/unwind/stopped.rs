@@ -1,5 +1,6 @@
 //! Stopped programs: our walk and gdb's, frame by frame.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -255,9 +256,7 @@ fn agree(stop: usize, ours: &Walk, theirs: &[Option<u64>]) -> Outcome {
         let ours_here = ours.frames.get(at).copied().unwrap_or_default();
         let theirs_here = theirs.get(at).copied().flatten().unwrap_or_default();
         let rule = ours.rules.get(at).map_or("", String::as_str);
-        table.push_str(&format!(
-            "{at:4} {ours_here:16x} {theirs_here:16x} {rule}\n"
-        ));
+        let _ = writeln!(table, "{at:4} {ours_here:16x} {theirs_here:16x} {rule}");
     }
     fail(table)
 }

@@ -4,7 +4,7 @@
 //! take memory and registers through traits. They never index, never panic
 //! and never loop without a constant bound, as the kernel's verifier wants.
 //!
-//! [`lookup`] finds the [`PackedRule`] for an address, and the architecture's
+//! [`find_rule`] finds the [`PackedRule`] for an address, and the architecture's
 //! `step` follows it. The architectures mirror each other file for file:
 //! `rule` has the equations, `fields` their bits, `registers` what a frame is,
 //! `step` the walk.

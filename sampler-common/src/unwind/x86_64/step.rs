@@ -114,7 +114,7 @@ fn special(
             }
         }
         TAG_PLT => {
-            let pushed = registers.lookup_address() & 15 >= u64::from(fields.low_parameter());
+            let pushed = registers.ip & 15 >= u64::from(fields.low_parameter());
             let cfa = registers.sp.wrapping_add(8 + u64::from(pushed) * 8);
             to_caller(cfa, SAVED_UNCHANGED, registers, memory)
         }

@@ -207,7 +207,7 @@ impl<'a, S: gimli::UnwindSection<Slice<'a>>> Converter<'_, S> {
             _ => return Err(Cause::CfaRegister),
         };
         let cfa_words: u16 = words(*offset).ok_or(Cause::CfaRegister)?;
-        if cfa_words % 2 != 0 {
+        if !cfa_words.is_multiple_of(2) {
             return Err(Cause::CfaRegister);
         }
         let below = |offset: i64| offset.checked_neg().and_then(words::<u16>);

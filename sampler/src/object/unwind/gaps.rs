@@ -13,7 +13,7 @@ use sampler_common::unwind::{PackedRule, aarch64, x86_64};
 use super::image::Image;
 use super::landmark::{Landmark, landmark};
 use super::padding::is_padding;
-use super::parse::unsupported;
+use super::parse::{Entry, unsupported};
 use super::rows::Rows;
 use super::{Machine, Tally};
 
@@ -34,18 +34,42 @@ struct GapRules {
     pushed: PackedRule,
 }
 
+/// How much of its code a file describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Described {
+    /// It describes what compilers made.
+    Most,
+    /// None.
+    Nothing,
+    /// It would, but cannot be read to the end: what lies in a gap may have
+    /// been described, so nothing is taken for a stub.
+    Unreadably,
+}
+
+impl Described {
+    /// By what was read.
+    pub fn by(entries: &[Entry], tally: &Tally) -> Self {
+        if tally.broken_sections > 0 {
+            Self::Unreadably
+        } else if entries.is_empty() {
+            Self::Nothing
+        } else {
+            Self::Most
+        }
+    }
+}
+
 /// Decides on gaps.
 pub(super) struct Gaps<'i, 'a> {
     image: &'i Image<'a>,
     lowest: u64,
-    /// Whether the file describes any code.
-    described: bool,
+    described: Described,
     starts: Option<Vec<u64>>,
     rules: GapRules,
 }
 
 impl<'i, 'a> Gaps<'i, 'a> {
-    pub fn new(image: &'i Image<'a>, lowest: u64, described: bool) -> Self {
+    pub fn new(image: &'i Image<'a>, lowest: u64, described: Described) -> Self {
         Self {
             image,
             lowest,
@@ -64,7 +88,13 @@ impl<'i, 'a> Gaps<'i, 'a> {
         }
         let image = self.image;
         let mut at = from;
-        for segment in &image.executable {
+        let first = image
+            .executable
+            .partition_point(|segment| segment.address + segment.size <= from);
+        for segment in &image.executable[first..] {
+            if segment.address >= to {
+                break;
+            }
             let start = segment.address.max(at);
             let end = (segment.address + segment.size).min(to);
             if start >= end {
@@ -125,10 +155,10 @@ impl<'i, 'a> Gaps<'i, 'a> {
     fn fill_function(&self, start: u64, code: &[u8], rows: &mut Rows) {
         let rules = &self.rules;
         let base = self.relative(start);
-        let mut current = if self.described {
-            rules.stub
-        } else {
-            rules.frame_pointer
+        let mut current = match self.described {
+            Described::Most => rules.stub,
+            Described::Nothing => rules.frame_pointer,
+            Described::Unreadably => unsupported(self.image.machine),
         };
         if code.is_empty() {
             return;

@@ -4,12 +4,12 @@
 use std::borrow::Cow;
 use std::io::Read;
 
+use object::LittleEndian;
 use object::elf::{
     self, EM_AARCH64, EM_X86_64, ET_EXEC, FileHeader64, PF_X, PT_GNU_EH_FRAME, PT_INTERP, PT_LOAD,
-    ProgramHeader64, SectionHeader64,
+    ProgramHeader64, SectionHeader64, Sym64,
 };
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
-use object::{LittleEndian, SectionIndex};
 
 use super::landmark::is_entry;
 use super::{BuildError, Machine, Segment};
@@ -20,8 +20,8 @@ const MAX_PROGRAM_HEADERS: usize = 256;
 const MAX_SECTIONS: usize = 1 << 16;
 /// The most that a compressed section may unpack to, in bytes.
 const MAX_UNPACKED_BYTES: u64 = 256 << 20;
-/// Symbols looked at.
-const MAX_SYMBOLS: usize = 8 << 20;
+/// Symbols looked at in each of two tables.
+const MAX_SYMBOLS: usize = 4 << 20;
 
 type Header = FileHeader64<LittleEndian>;
 
@@ -170,28 +170,33 @@ impl<'a> Image<'a> {
             })
     }
 
+    /// The executable segment that holds a virtual address.
+    pub fn segment_of(&self, address: u64) -> Option<&Segment> {
+        let after = self
+            .executable
+            .partition_point(|segment| segment.address <= address);
+        self.executable
+            .get(after.checked_sub(1)?)
+            .filter(|segment| segment.holds(address))
+    }
+
     /// Where functions start, by the symbol tables, in order of address.
+    /// Labels without a type are none: assembly has them inside functions.
     pub fn function_starts(&self) -> Vec<u64> {
         let mut starts = Vec::new();
-        for (number, section) in self.sections.iter().enumerate() {
-            let Ok(Some(symbols)) = section.symbols(
-                LITTLE,
-                self.file,
-                &object::read::elf::SectionTable::<Header>::new(
-                    self.sections,
-                    object::StringTable::default(),
-                ),
-                SectionIndex(number),
-            ) else {
-                continue;
-            };
-            for symbol in symbols.symbols().iter().take(MAX_SYMBOLS) {
-                let kind = symbol.st_info & 15;
+        for kind in [elf::SHT_SYMTAB, elf::SHT_DYNSYM] {
+            let table = self
+                .sections
+                .iter()
+                .find(|section| section.sh_type(LITTLE) == kind)
+                .and_then(|section| section.data_as_array(LITTLE, self.file).ok());
+            let symbols: &[Sym64<LittleEndian>] = table.unwrap_or_default();
+            for symbol in symbols.iter().take(MAX_SYMBOLS) {
                 let defined = symbol.st_shndx.get(LITTLE) != elf::SHN_UNDEF;
                 let address = symbol.st_value.get(LITTLE);
                 if defined
-                    && (kind == elf::STT_FUNC || kind == elf::STT_NOTYPE)
-                    && self.executable.iter().any(|segment| segment.holds(address))
+                    && symbol.st_type() == elf::STT_FUNC
+                    && self.segment_of(address).is_some()
                 {
                     starts.push(address);
                 }

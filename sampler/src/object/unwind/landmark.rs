@@ -79,21 +79,15 @@ fn x86_64(code: &[u8]) -> (Option<Landmark>, usize) {
 }
 
 fn aarch64(code: &[u8]) -> (Option<Landmark>, usize) {
+    const SET: u32 = 0x9100_03fd; // mov x29, sp
+    const RETURN: u32 = 0xd65f_03c0; // ret
+    const NUMBER: u32 = 0xd280_1168; // mov x8, #139
+    const CALL: u32 = 0xd400_0001; // svc #0
     let word = |at: usize| {
         code.get(at..)
             .and_then(|rest| rest.first_chunk())
             .map(|bytes| u32::from_le_bytes(*bytes))
     };
-    /// stp x29, x30, [sp, #-N]!
-    const fn is_push(word: u32) -> bool {
-        word & 0xffc0_7fff == 0xa980_7bfd
-    }
-    /// ldp x29, x30, [sp], #N
-    const fn is_pop(word: u32) -> bool {
-        word & 0xffc0_7fff == 0xa8c0_7bfd
-    }
-    const SET: u32 = 0x9100_03fd; // mov x29, sp
-    const RETURN: u32 = 0xd65f_03c0; // ret
     match (word(0), word(4)) {
         (Some(push), Some(SET)) if is_push(push) => {
             (Some(Landmark::Prologue { pushed_bytes: 4 }), 8)
@@ -101,8 +95,17 @@ fn aarch64(code: &[u8]) -> (Option<Landmark>, usize) {
         (Some(pop), Some(RETURN)) if is_pop(pop) => {
             (Some(Landmark::Epilogue { popped_bytes: 4 }), 8)
         }
-        // mov x8, #139; svc #0
-        (Some(0xd280_1168), Some(0xd400_0001)) => (Some(Landmark::Trampoline), 8),
+        (Some(NUMBER), Some(CALL)) => (Some(Landmark::Trampoline), 8),
         _ => (None, code.len().min(4)),
     }
+}
+
+/// stp x29, x30, [sp, #-N]!
+const fn is_push(word: u32) -> bool {
+    word & 0xffc0_7fff == 0xa980_7bfd
+}
+
+/// ldp x29, x30, [sp], #N
+const fn is_pop(word: u32) -> bool {
+    word & 0xffc0_7fff == 0xa8c0_7bfd
 }

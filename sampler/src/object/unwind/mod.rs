@@ -29,6 +29,7 @@ mod rows;
 
 pub use pack::Table;
 
+use gaps::Described;
 use image::Image;
 use rows::Rows;
 
@@ -36,7 +37,7 @@ use rows::Rows;
 /// each 256 of them.
 pub const MAX_SPAN_BYTES: u64 = 1 << 30;
 /// Rows that one table may have.
-pub const MAX_ROWS: usize = 32 << 20;
+pub const MAX_ROWS: usize = 8 << 20;
 
 /// Whose instructions a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -145,7 +146,7 @@ pub fn build(file: &[u8]) -> Result<Table, BuildError> {
     let sections = parse::Sections::of(&image);
     let entries = sections.entries(&image, lowest, &mut tally);
     let mut rows = Rows::starting_with(parse::unsupported(image.machine));
-    let mut gaps = gaps::Gaps::new(&image, lowest, !entries.is_empty());
+    let mut gaps = gaps::Gaps::new(&image, lowest, Described::by(&entries, &tally));
     let mut end = 0;
     sections.rows(&entries, &mut rows, &mut tally, |entry, rows, tally| {
         gaps.fill(end, entry.start.into(), rows, tally);
@@ -166,6 +167,3 @@ pub fn build(file: &[u8]) -> Result<Table, BuildError> {
         tally,
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -13,11 +13,14 @@ use super::image::{Image, Section};
 use super::rows::Rows;
 use super::{Machine, Tally};
 
-/// Entries read of one file. The 300,000 functions of a compiler are far below.
-const MAX_ENTRIES: usize = 4 << 20;
-/// Bytes of a CIE's instructions, which are run again for each of its entries.
-/// Compilers write less than 32, a signal trampoline's has 120.
-const MAX_CIE_INSTRUCTION_BYTES: usize = 512;
+/// Entries read of one file. A compiler has 160,000.
+const MAX_ENTRIES: usize = 2 << 20;
+/// Bytes of a CIE, whose instructions are run again for each of its entries.
+/// Compilers write less than 32.
+const MAX_CIE_BYTES: usize = 512;
+
+/// Rows of one entry looked through for where its prologue saves a register.
+const MAX_PROLOGUE_ROWS: usize = 32;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 type Cie<'a> = CommonInformationEntry<Slice<'a>>;
@@ -94,7 +97,7 @@ impl<'a> Sections<'a> {
     pub fn entries(&self, image: &Image<'_>, lowest: u64, tally: &mut Tally) -> Vec<Entry> {
         let mut entries = Vec::new();
         let mut found = |origin, offset: usize, start: u64, end: u64| {
-            let Some(segment) = image.executable.iter().find(|segment| segment.holds(start)) else {
+            let Some(segment) = image.segment_of(start) else {
                 return true;
             };
             let end = end.min(segment.address + segment.size);
@@ -267,7 +270,8 @@ where
     ) -> Option<i64> {
         let fde = self.entry(entry).ok()?;
         let mut table = fde.rows(&self.section, self.bases, context).ok()?;
-        while let Some(row) = table.next_row().ok()? {
+        for _ in 0..MAX_PROLOGUE_ROWS {
+            let row = table.next_row().ok()??;
             if let Some(gimli::RegisterRule::Offset(offset)) = row.register(register) {
                 return Some(offset);
             }
@@ -289,7 +293,7 @@ where
     cies.entry(UnwindOffset::into(offset))
         .or_insert_with(|| {
             let cie = section.cie_from_offset(bases, offset).ok()?;
-            (cie.entry_len() <= MAX_CIE_INSTRUCTION_BYTES).then_some(cie)
+            (cie.entry_len() <= MAX_CIE_BYTES).then_some(cie)
         })
         .clone()
         .ok_or(gimli::Error::NoUnwindInfoForAddress)

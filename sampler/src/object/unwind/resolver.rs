@@ -27,8 +27,8 @@ const KEPT: [u8; 5] = [3, 12, 13, 14, 15];
 /// `call` with a displacement of four bytes.
 const CALL: u8 = 0xe8;
 const CALL_BYTES: usize = 5;
-/// Code looked through in one file, in bytes.
-const MAX_SCANNED_BYTES: usize = 1 << 20;
+/// Code looked through in one file, in bytes: ld.so has a kilobyte of it.
+const MAX_SCANNED_BYTES: usize = 64 << 10;
 
 /// Puts a row on each call under a rule that counts from a kept register.
 pub(super) fn patch(
@@ -53,6 +53,9 @@ pub(super) fn patch(
         else {
             continue;
         };
+        if !KEPT.contains(&register) {
+            continue;
+        }
         let bytes = (to.at - from.at) as usize;
         scanned += bytes;
         if scanned > MAX_SCANNED_BYTES {
@@ -62,9 +65,6 @@ pub(super) fn patch(
         let Some(code) = code.and_then(|code| code.get(..bytes)) else {
             continue;
         };
-        if !KEPT.contains(&register) {
-            continue;
-        }
         for (at, call) in code.windows(CALL_BYTES).enumerate() {
             let &[CALL, ref displacement @ ..] = call else {
                 continue;
@@ -99,20 +99,19 @@ pub(super) fn patch(
 /// The rows with one more for the last byte of each call: where it ends, the
 /// rule around it, and the one for it.
 fn patched(rows: &Rows, patches: &[(u32, PackedRule, PackedRule)]) -> Rows {
-    let mut all: Vec<RuleFrom> = rows.as_slice().to_vec();
+    let old = rows.as_slice();
+    let mut all: Vec<RuleFrom> = old.to_vec();
     for &(end, around, rule) in patches {
         all.push(RuleFrom { at: end - 1, rule });
-        if !rows.as_slice().iter().any(|row| row.at == end) {
-            all.push(RuleFrom {
-                at: end,
-                rule: around,
-            });
+        if old.binary_search_by_key(&end, |row| row.at).is_err() {
+            let rule = around;
+            all.push(RuleFrom { at: end, rule });
         }
     }
     all.sort_by_key(|row| row.at);
-    let mut patched = Rows::starting_with(all.first().map_or(Rule::UNSUPPORTED, |row| row.rule));
+    let mut joined = Rows::starting_with(all.first().map_or(Rule::UNSUPPORTED, |row| row.rule));
     for row in all {
-        patched.push(row.at, row.rule);
+        joined.push(row.at, row.rule);
     }
-    patched
+    joined
 }

@@ -1,0 +1,24 @@
+//! The table walk over real programs, compared with those who unwind for a
+//! living: gdb on stopped processes, framehop on every function of a file.
+//!
+//! A missing tool skips a test visibly, and fails it where `CI=true`.
+
+mod assembled;
+mod files;
+mod hostile;
+mod peer;
+mod stopped;
+#[path = "../symbolize/tool.rs"]
+mod tool;
+mod walker;
+
+use libtest_mimic::Arguments;
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::from_args();
+    let mut trials = stopped::trials();
+    trials.extend(assembled::trials());
+    trials.extend(files::trials());
+    trials.extend(hostile::trials());
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

@@ -25,12 +25,12 @@ pub const CHUNK_WORDS: usize = 64 * 1024;
 pub struct Space {
     /// Process ID as the caller's pid namespace has it; 0 for an unused slot.
     pub pid: u32,
-    /// The first of its mappings in the array of mappings.
-    pub first: u32,
-    /// How many they are, sorted by address.
-    pub count: u32,
     /// The epoch that this was published for.
     pub published: u32,
+    /// Its mappings, sorted by address: where the first of them is in the array
+    /// of mappings, and in the upper half how many they are. One word, so that
+    /// both are always seen together.
+    pub mappings: u64,
     /// Forks into and execs of this ID. Written by the programs alone.
     pub epoch: u32,
     /// Zero.

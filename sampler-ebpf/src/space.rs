@@ -45,17 +45,15 @@ pub fn void(pid: u32) {
 pub fn mappings(pid: u32) -> Option<(u32, u32)> {
     let space = slot(pid)?;
     // SAFETY: the slot lies in the table; each field is read once, whole.
-    unsafe {
-        let published = read_volatile(&raw const (*space).published);
-        if published != read_volatile(&raw const (*space).epoch) {
-            return None;
-        }
-        let count = read_volatile(&raw const (*space).count);
-        if count == 0 {
-            return None;
-        }
-        Some((read_volatile(&raw const (*space).first), count))
-    }
+    let (published, epoch, mappings) = unsafe {
+        (
+            read_volatile(&raw const (*space).published),
+            read_volatile(&raw const (*space).epoch),
+            read_volatile(&raw const (*space).mappings),
+        )
+    };
+    let (first, count) = (mappings as u32, (mappings >> 32) as u32);
+    (published == epoch && count != 0).then_some((first, count))
 }
 
 /// The position of the mapping at an address, among `count` from `first` on.

@@ -6,7 +6,7 @@
 //! has left the tick that may have read them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use sampler_common::{
     CHUNK_WORDS, SPACE_MAPPINGS, SPACE_PROBES, SPACES, Space, SpaceMapping, TABLES, TablePlace,
@@ -56,6 +56,9 @@ pub struct Tables {
     free: HashMap<u32, Vec<Run>>,
     /// Runs that a tick may still be reading.
     resting: Vec<Run>,
+    /// Of those, the ones that were taken back before the CPUs were last asked
+    /// to leave their ticks.
+    passing: Vec<Run>,
     next_mapping: u32,
     next_table: u32,
     next_word: u64,
@@ -76,6 +79,7 @@ impl Tables {
             by_pid: HashMap::new(),
             free: HashMap::new(),
             resting: Vec::new(),
+            passing: Vec::new(),
             next_mapping: 0,
             next_table: NO_TABLE + 1,
             next_word: 0,
@@ -175,12 +179,12 @@ impl Tables {
         let space = self.space(published.slot);
         // SAFETY: the slot lies in the array and is this process's.
         unsafe {
-            let word = AtomicU32::from_ptr(&raw mut (*space).published);
-            word.store(epoch.0.wrapping_sub(1), Ordering::SeqCst);
+            let published_for = AtomicU32::from_ptr(&raw mut (*space).published);
+            published_for.store(epoch.0.wrapping_sub(1), Ordering::SeqCst);
             fence(Ordering::SeqCst);
-            (*space).first = run.first;
-            (*space).count = mappings.len() as u32;
-            word.store(epoch.0, Ordering::SeqCst);
+            let word = u64::from(run.first) | (mappings.len() as u64) << 32;
+            AtomicU64::from_ptr(&raw mut (*space).mappings).store(word, Ordering::SeqCst);
+            published_for.store(epoch.0, Ordering::SeqCst);
         }
         self.rest(published.run);
         self.by_pid.insert(pid, Published { run, ..published });
@@ -212,9 +216,15 @@ impl Tables {
             .collect()
     }
 
-    /// Every CPU has left the tick it was in: what was taken back is free.
+    /// From now on it is waited until every CPU has left the tick it is in.
+    pub fn wait_for_cpus(&mut self) {
+        self.passing.append(&mut self.resting);
+    }
+
+    /// Every CPU has left the tick it was in when it began to be waited: what
+    /// was taken back before that is free.
     pub fn all_cpus_passed(&mut self) {
-        for run in std::mem::take(&mut self.resting) {
+        for run in std::mem::take(&mut self.passing) {
             self.free.entry(run.length.ilog2()).or_default().push(run);
         }
     }
@@ -326,10 +336,11 @@ mod tests {
         unsafe {
             let space = tables.space(slot);
             let current = (*space).published == (*space).epoch;
+            let (run, count) = ((*space).mappings as u32, ((*space).mappings >> 32) as u32);
             let first = tables.mappings.entry(0).cast::<SpaceMapping>();
             current.then(|| {
-                (0..(*space).count)
-                    .map(|at| *first.add(((*space).first + at) as usize))
+                (0..count)
+                    .map(|at| *first.add((run + at) as usize))
                     .collect()
             })
         }
@@ -404,10 +415,18 @@ mod tests {
         let second = tables.by_pid[&7].run;
         assert_ne!(first, second);
         tables.publish(7, epoch, &[mapping(0x3000)]).unwrap();
-        assert_ne!(tables.by_pid[&7].run, first, "a tick may still read it");
-        tables.all_cpus_passed();
+        let third = tables.by_pid[&7].run;
+        assert_ne!(third, first, "a tick may still read it");
+        tables.wait_for_cpus();
         tables.publish(7, epoch, &[mapping(0x4000)]).unwrap();
-        assert!([first, second].contains(&tables.by_pid[&7].run));
+        let fourth = tables.by_pid[&7].run;
+        assert!(![first, second].contains(&fourth), "it is not over yet");
+        tables.all_cpus_passed();
+        for _ in 0..2 {
+            tables.publish(7, epoch, &[mapping(0x5000)]).unwrap();
+            let run = tables.by_pid[&7].run;
+            assert!([first, second].contains(&run), "{run:?} may still be read");
+        }
     }
 
     #[test]

@@ -398,6 +398,9 @@ impl Running {
             unwinding,
             ..
         } = self;
+        if let Some(unwinding) = unwinding {
+            unwinding.wait_for_cpus();
+        }
         let mut news = None;
         let mut lost = 0;
         drain.drain(|region| {

@@ -210,7 +210,12 @@ impl Unwinding {
         }
     }
 
-    /// Every CPU has left the tick it was in.
+    /// From now on it is waited until every CPU has left the tick it is in.
+    pub fn wait_for_cpus(&mut self) {
+        self.tables.wait_for_cpus();
+    }
+
+    /// Every CPU has left the tick it was in when it began to be waited.
     pub fn all_cpus_passed(&mut self) {
         self.tables.all_cpus_passed();
     }

@@ -31,8 +31,9 @@ fn complete() -> Verdict {
         file.samples,
         file.stacks.truncated
     );
-    let whole =
-        profile.count(|sample| sample.holds("nofp_leaf") && sample.holds("main") && sample.holds("_start"));
+    let whole = profile.count(|sample| {
+        sample.holds("nofp_leaf") && sample.holds("main") && sample.holds("_start")
+    });
     ensure!(
         whole * 100 >= profile.total() * MOST,
         "{whole} of {} samples lead from the leaf to the program's entry",

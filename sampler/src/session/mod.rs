@@ -3,6 +3,7 @@
 mod attribution;
 pub mod command;
 mod cost;
+mod error;
 mod grouping;
 pub mod inherited;
 mod ledger;
@@ -12,15 +13,18 @@ mod recording;
 mod running;
 mod scope;
 mod settings;
+mod starting;
 mod traces;
 mod unwinding;
+mod waiting;
 
 pub use attribution::{SampledProcess, WantedFrames};
 pub use cost::{BPF_NS_METHOD, Cost};
+pub use error::SessionError;
 pub use grouping::{Group, Grouping, UnknownGrouping};
 pub use ledger::{Class, Completeness, CpuLedger, Delivery, Ledger};
 pub use options::{DEFAULT_LIMITS, Options, Scope, UnknownUnwindBy, UnwindBy};
 pub use profiles::{FrameCounts, GroupProfile, ProfileBuilder};
 pub use recording::{Lifecycle, Recording};
-pub use running::{Ended, Progress, Running, SessionError};
+pub use running::{Ended, Progress, Running};
 pub use scope::{TargetError, check_targets};

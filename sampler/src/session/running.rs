@@ -1,26 +1,25 @@
 //! A session under way.
 
-use std::collections::HashSet;
 use std::future::Future;
-use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::attribution::Attribution;
 use super::command::HeldCommand;
 use super::cost;
+use super::error::{SessionError, system};
 use super::ledger::{CpuAccount, Ledger};
 use super::options::{Options, Scope};
 use super::recording::{Lifecycle, Recording};
-use super::scope::{self, Target, TargetError};
-use super::settings;
+use super::scope::{self, TargetError};
+use super::starting::{bring_into_scope, load, open_file_limit};
 use super::unwinding::Unwinding;
+use super::waiting::{any_readable_from, sleep_until, wait_for_all, watch};
 use crate::probe::host::{HostFacts, cpus};
-use crate::probe::{self, Drain, LoadError, Programs, Sideband, Timers};
+use crate::probe::{self, Drain, Programs, Sideband, Timers};
 use crate::process::{ProcessTable, Procfs};
 use crate::symbolize::{self, Symbolizer};
 
@@ -42,40 +41,6 @@ const TABLES: Duration = Duration::from_millis(10);
 const LISTEN_PAUSE: Duration = Duration::from_millis(2);
 /// Descriptors that are not for pinned files.
 const RESERVED_FILES: u64 = 256;
-
-/// Why a session could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// A process that was asked for is not there.
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    /// The programs could not be loaded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The timers could not be opened.
-    #[error("cannot open the event {event}: {error}")]
-    Event {
-        /// Which.
-        event: probe::Event,
-        /// The kernel's answer.
-        error: io::Error,
-    },
-    /// Something else that the system refused.
-    #[error("cannot {action}: {error}")]
-    System {
-        /// What was tried.
-        action: &'static str,
-        /// Why not.
-        error: io::Error,
-    },
-    /// The command could not be started.
-    #[error("cannot start the command: {0}")]
-    Command(io::Error),
-}
-
-fn system(action: &'static str) -> impl FnOnce(io::Error) -> SessionError {
-    move |error| SessionError::System { action, error }
-}
 
 /// Why a recording ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -511,138 +476,6 @@ fn hear(
         }
     }
     lost
-}
-
-fn load(
-    options: &Options,
-    facts: &HostFacts,
-    possible_cpus: u32,
-) -> Result<Programs, SessionError> {
-    let task = match &facts.task_layout {
-        Ok(layout) => *layout,
-        Err(error) => {
-            return Err(SessionError::System {
-                action: "read the kernel's types",
-                error: io::Error::other(error.to_string()),
-            });
-        }
-    };
-    let mut settings = settings::settings(options, facts, task, random_seed()?);
-    if facts
-        .pid_namespace
-        .is_some_and(|namespace| !namespace.initial)
-    {
-        let (namespace, level) = probe::own_pid_namespace(&settings)?;
-        settings.pid_namespace = namespace;
-        settings.pid_namespace_level = level;
-    }
-    let programs = Programs::load(&settings, possible_cpus)?;
-    if let Scope::Cgroup(cgroup) = &options.scope {
-        programs.set_cgroup(cgroup.as_fd())?;
-    }
-    Ok(programs)
-}
-
-/// Tells the programs who is in scope at the start; returns those, or `None`
-/// when it cannot be said by process.
-fn bring_into_scope(
-    scope: &Scope,
-    programs: &Programs,
-    targets: &[Target],
-    command: Option<&HeldCommand>,
-) -> Result<Option<HashSet<u32>>, SessionError> {
-    let mut known = HashSet::new();
-    let mut add = |target: &Target| {
-        known.insert(target.pid);
-        programs.add_process(target.pid, target.start_clock_ticks)
-    };
-    match scope {
-        Scope::Processes { children, .. } => {
-            targets.iter().try_for_each(&mut add)?;
-            if *children {
-                let pids: Vec<u32> = targets.iter().map(|target| target.pid).collect();
-                // Until none is found: one may fork while the list is read.
-                loop {
-                    let found = scope::new_descendants(&pids, &known);
-                    if found.is_empty() {
-                        break;
-                    }
-                    for target in &found {
-                        known.insert(target.pid);
-                        programs.add_process(target.pid, target.start_clock_ticks)?;
-                    }
-                }
-            }
-        }
-        Scope::Command(_) => {
-            if let Some(command) = command {
-                add(&scope::target(command.pid)?)?;
-            }
-        }
-        Scope::Host | Scope::Comm(_) | Scope::Cgroup(_) => return Ok(None),
-    }
-    Ok(Some(known))
-}
-
-fn watch(fd: OwnedFd) -> Result<AsyncFd<OwnedFd>, SessionError> {
-    // SAFETY: an owned descriptor is the same open file for as long as it lives.
-    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
-        .map_err(|error| system("wait for a descriptor")(error.into()))
-}
-
-/// Ready when all of these processes have ended.
-async fn wait_for_all(targets: &[AsyncFd<OwnedFd>]) {
-    for target in targets {
-        // Stays readable for good; an error means that it cannot be watched.
-        let _ready = target.readable().await;
-    }
-}
-
-/// Ready when one of the rings has something to read, but not before `time`.
-async fn any_readable_from(time: tokio::time::Instant, rings: &[AsyncFd<OwnedFd>]) {
-    tokio::time::sleep_until(time).await;
-    std::future::poll_fn(|context| {
-        let mut ready = false;
-        for ring in rings {
-            if let std::task::Poll::Ready(Ok(mut guard)) = ring.poll_read_ready(context) {
-                guard.clear_ready();
-                ready = true;
-            }
-        }
-        if ready {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-}
-
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn open_file_limit() -> u64 {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the kernel writes one rlimit.
-    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    limit.rlim_cur
-}
-
-fn random_seed() -> Result<[u64; 2], SessionError> {
-    let mut seed = [0_u64; 2];
-    // SAFETY: the kernel writes at most the size that is said.
-    let filled = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), size_of_val(&seed), 0) };
-    if filled < 0 {
-        return Err(system("get random numbers")(io::Error::last_os_error()));
-    }
-    Ok(seed)
 }
 
 /// What to add to a time of `CLOCK_BOOTTIME` to get one of `CLOCK_REALTIME`.

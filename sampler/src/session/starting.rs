@@ -1,0 +1,106 @@
+//! What is done once, before the timers run.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::AsFd as _;
+
+use super::command::HeldCommand;
+use super::error::{SessionError, system};
+use super::options::{Options, Scope};
+use super::scope::{self, Target};
+use super::settings;
+use crate::probe::host::HostFacts;
+use crate::probe::{self, Programs};
+
+/// Loads the programs for this host and these options.
+pub(super) fn load(
+    options: &Options,
+    facts: &HostFacts,
+    possible_cpus: u32,
+) -> Result<Programs, SessionError> {
+    let task = match &facts.task_layout {
+        Ok(layout) => *layout,
+        Err(error) => {
+            return Err(SessionError::System {
+                action: "read the kernel's types",
+                error: io::Error::other(error.to_string()),
+            });
+        }
+    };
+    let mut settings = settings::settings(options, facts, task, random_seed()?);
+    if facts
+        .pid_namespace
+        .is_some_and(|namespace| !namespace.initial)
+    {
+        let (namespace, level) = probe::own_pid_namespace(&settings)?;
+        settings.pid_namespace = namespace;
+        settings.pid_namespace_level = level;
+    }
+    let programs = Programs::load(&settings, possible_cpus)?;
+    if let Scope::Cgroup(cgroup) = &options.scope {
+        programs.set_cgroup(cgroup.as_fd())?;
+    }
+    Ok(programs)
+}
+
+/// Tells the programs who is in scope at the start; returns those, or `None`
+/// when it cannot be said by process.
+pub(super) fn bring_into_scope(
+    scope: &Scope,
+    programs: &Programs,
+    targets: &[Target],
+    command: Option<&HeldCommand>,
+) -> Result<Option<HashSet<u32>>, SessionError> {
+    let mut known = HashSet::new();
+    let mut add = |target: &Target| {
+        known.insert(target.pid);
+        programs.add_process(target.pid, target.start_clock_ticks)
+    };
+    match scope {
+        Scope::Processes { children, .. } => {
+            targets.iter().try_for_each(&mut add)?;
+            if *children {
+                let pids: Vec<u32> = targets.iter().map(|target| target.pid).collect();
+                // Until none is found: one may fork while the list is read.
+                loop {
+                    let found = scope::new_descendants(&pids, &known);
+                    if found.is_empty() {
+                        break;
+                    }
+                    for target in &found {
+                        known.insert(target.pid);
+                        programs.add_process(target.pid, target.start_clock_ticks)?;
+                    }
+                }
+            }
+        }
+        Scope::Command(_) => {
+            if let Some(command) = command {
+                add(&scope::target(command.pid)?)?;
+            }
+        }
+        Scope::Host | Scope::Comm(_) | Scope::Cgroup(_) => return Ok(None),
+    }
+    Ok(Some(known))
+}
+
+/// Files that this process may have open.
+pub(super) fn open_file_limit() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the kernel writes one rlimit.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    limit.rlim_cur
+}
+
+fn random_seed() -> Result<[u64; 2], SessionError> {
+    let mut seed = [0_u64; 2];
+    // SAFETY: the kernel writes at most the size that is said.
+    let filled = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), size_of_val(&seed), 0) };
+    if filled < 0 {
+        return Err(system("get random numbers")(io::Error::last_os_error()));
+    }
+    Ok(seed)
+}

@@ -1,7 +1,14 @@
 //! What one CPU writes beside its tables: its sequence number and its ledger.
 
 use crate::unwind::x86_64::Registers;
-use crate::{FrameWalk, MAX_KERNEL_FRAMES, Outcome, StackHash};
+use crate::{
+    COPY_PIECE_BYTES, FrameWalk, MAX_KERNEL_FRAMES, NODE_WORDS, Outcome, RuleCache, StackHash,
+};
+
+/// Words of the piece of a stack that a walk has at hand.
+pub const WINDOW_WORDS: usize = COPY_PIECE_BYTES / 8;
+/// Mappings that a walk remembers: a power of two.
+pub const WALK_MAPPINGS: usize = 8;
 
 /// One CPU's state. Only that CPU writes it; user space reads it through a
 /// memory map.
@@ -24,6 +31,12 @@ pub struct CpuState {
     pub walk: WalkState,
     /// The kernel stack of an idle CPU, then the registers of a user half.
     pub scratch: [u64; MAX_KERNEL_FRAMES as usize + 1],
+    /// A node of a tree of mappings, then a mapping.
+    pub node: [u64; NODE_WORDS],
+    /// A piece of the stack that is walked.
+    pub window: [u64; WINDOW_WORDS],
+    /// The rules of the last walks.
+    pub rules: RuleCache,
 }
 
 /// What the steps of a walk share.
@@ -33,20 +46,56 @@ pub struct WalkState {
     pub walk: FrameWalk,
     /// Where a walk by tables is.
     pub registers: Registers,
-    /// The mappings of the address space: the first, and how many.
-    pub first_mapping: u32,
-    /// How many.
-    pub mappings: u32,
-    /// The mapping that the last frame lay in.
-    pub last_mapping: u32,
-    /// Zero.
-    pub reserved: u32,
     /// The frames so far.
     pub hash: StackHash,
     /// How many they are.
     pub length: u32,
     /// An [`Ending`](crate::Ending), or [`WALKING`].
     pub ending: u32,
+    /// The number of the address space; 0 if its rules cannot be cached.
+    pub space: u64,
+    /// Where the next frame's rule is expected in the cache.
+    pub expected_rule: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The address of the window's first word.
+    pub window_address: u64,
+    /// Bytes that it holds.
+    pub window_bytes: u64,
+    /// Address of the kernel's `mm_struct`.
+    pub memory: u64,
+    /// How many mappings were found in this walk.
+    pub mappings_found: u32,
+    /// Zero.
+    pub reserved_too: u32,
+    /// Those found last.
+    pub mappings: [WalkMapping; WALK_MAPPINGS],
+    /// The mapping that cannot be walked here.
+    pub unknown: WalkMapping,
+}
+
+/// An executable mapping, as the kernel has it.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub struct WalkMapping {
+    /// The first address.
+    pub start: u64,
+    /// The first address behind it.
+    pub end: u64,
+    /// What to subtract from an address to get the file offset.
+    pub bias: u64,
+    /// The file, as a [`TablePlace`](crate::TablePlace) names it; 0 for none.
+    pub file: u64,
+    /// Position of its place; [`WalkMapping::FRAME_POINTER`] for code that is
+    /// walked by frame pointers.
+    pub place: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl WalkMapping {
+    /// There is no file: code made at run time.
+    pub const FRAME_POINTER: u32 = u32::MAX;
 }
 
 /// An ending that no walk has: it goes on.

@@ -4,8 +4,9 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Ending {
-    /// The outermost frame was reached: a zero frame pointer, which the ABI
-    /// prescribes there, or the end of the kernel's stack.
+    /// The outermost frame was reached: a row that says so, a zero frame
+    /// pointer, which the ABI prescribes there, or the end of the kernel's
+    /// stack.
     Complete = 0,
     /// User stack: as many frames as allowed were taken, and more were there.
     DepthLimit = 1,
@@ -28,11 +29,15 @@ pub enum Ending {
     UnsupportedRule = 8,
     /// User stack: by the rule for a frame its caller would not lie outside it.
     NotOutwards = 9,
+    /// User stack: its copy ends before the stack does.
+    CopyTooShort = 10,
+    /// User stack: it had to be copied, and the CPU had no room for copies.
+    CopiesFull = 11,
 }
 
 impl Ending {
     /// Every way for a stack to be incomplete, in order.
-    pub const TRUNCATED: [Self; 9] = [
+    pub const TRUNCATED: [Self; 11] = [
         Self::DepthLimit,
         Self::UnreadableStack,
         Self::BrokenChain,
@@ -42,6 +47,8 @@ impl Ending {
         Self::TableMissing,
         Self::UnsupportedRule,
         Self::NotOutwards,
+        Self::CopyTooShort,
+        Self::CopiesFull,
     ];
 
     /// The name under which reports show it.
@@ -57,6 +64,8 @@ impl Ending {
             Self::TableMissing => "table_missing",
             Self::UnsupportedRule => "unsupported_rule",
             Self::NotOutwards => "not_outwards",
+            Self::CopyTooShort => "copy_too_short",
+            Self::CopiesFull => "copies_full",
         }
     }
 
@@ -73,6 +82,8 @@ impl Ending {
             7 => Self::TableMissing,
             8 => Self::UnsupportedRule,
             9 => Self::NotOutwards,
+            10 => Self::CopyTooShort,
+            11 => Self::CopiesFull,
             _ => return None,
         })
     }

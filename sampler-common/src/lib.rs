@@ -9,29 +9,36 @@
     reason = "in the kernel a call costs registers that the verifier tracks"
 )]
 
+mod copy;
 mod cpu;
 mod ending;
 mod hash;
+mod maple;
 mod outcome;
+mod place;
 mod region;
+mod rule_cache;
 mod settings;
-mod space;
 pub mod unwind;
 mod walk;
 
-pub use cpu::{CpuState, WALKING, WalkState};
+pub use copy::{
+    COPY_CHUNK_WORDS, COPY_HEADER_WORDS, COPY_PIECE_BYTES, CopyChunk, MAX_COPY_BYTES, StackCopy,
+};
+pub use cpu::{CpuState, WALK_MAPPINGS, WALKING, WINDOW_WORDS, WalkMapping, WalkState};
 pub use ending::Ending;
 pub use hash::StackHash;
+pub use maple::{
+    ALLOCATION_END_AT, ALLOCATION_SLOTS_AT, LEVELS, NODE_WORDS, NodeReference, RANGE_SLOTS_AT,
+};
 pub use outcome::Outcome;
+pub use place::{CHUNK_WORDS, PLACE_PROBES, PLACES, TablePlace, place_slot};
 pub use region::{
     ARENA_SLACK_WORDS, ARENA_WORDS, COUNTS, Count, Full, NO_STACK, Region, RegionWriter,
     STACK_HEADER_WORDS, STACK_INDEX, THREADS, Thread, ThreadKey, stack_header, stack_header_parts,
 };
-pub use settings::{Limits, RegisterLayout, ScopeKind, Settings, TaskLayout};
-pub use space::{
-    CHUNK_WORDS, SPACE_MAPPINGS, SPACE_PROBES, SPACES, Space, SpaceMapping, TABLES, TablePlace,
-    space_slot,
-};
+pub use rule_cache::{RULE_INDEX, RULE_RING, RuleCache, RuleKey, space_number};
+pub use settings::{Limits, MemoryLayout, RegisterLayout, ScopeKind, Settings, TaskLayout};
 pub use walk::{FrameWalk, Memory, Step};
 
 /// The most user frames that a stack trace may hold.

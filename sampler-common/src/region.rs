@@ -100,8 +100,8 @@ pub struct Region {
     pub counts_used: u32,
     /// Words of the arena in use.
     pub words_used: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The chunk of copies that is being filled.
+    pub copy_chunk: u32,
     thread_index: [u32; THREAD_INDEX],
     count_index: [u32; COUNT_INDEX],
     stack_index: [u32; STACK_INDEX],
@@ -343,6 +343,7 @@ impl Region {
         self.threads_used = 0;
         self.counts_used = 0;
         self.words_used = 0;
+        self.copy_chunk = 0;
     }
 }
 

@@ -54,6 +54,44 @@ pub struct TaskLayout {
     pub upid_ns: u32,
 }
 
+/// Byte offsets of the members of the kernel's structures that lead from a
+/// task to the mapping at an address, from the running kernel's BTF.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct MemoryLayout {
+    /// 1 if the mappings can be found: all of the others are known, and the
+    /// kernel keeps mappings as [`NodeReference`](crate::NodeReference) reads
+    /// them.
+    pub known: u32,
+    /// The root of the tree in `mm_struct.mm_mt`.
+    pub tree_root: u32,
+    /// `mm_struct.mm_lock_seq`: changes when mappings do, and is odd meanwhile.
+    /// 0 on kernels that do not count.
+    pub lock_sequence: u32,
+    /// `mm_struct.context.vdso`: where the vDSO is.
+    pub vdso: u32,
+    /// `mm_struct.start_stack`: where the first thread's stack began.
+    pub start_stack: u32,
+    /// `vm_area_struct.vm_start`.
+    pub area_start: u32,
+    /// `vm_area_struct.vm_end`.
+    pub area_end: u32,
+    /// `vm_area_struct.vm_mm`.
+    pub area_memory: u32,
+    /// `vm_area_struct.vm_flags`.
+    pub area_flags: u32,
+    /// `vm_area_struct.vm_pgoff`, in pages.
+    pub area_page_offset: u32,
+    /// `vm_area_struct.vm_file`.
+    pub area_file: u32,
+    /// `file.f_inode`.
+    pub file_inode: u32,
+    /// `inode.i_ino`.
+    pub inode_number: u32,
+    /// log2 of the bytes of a page.
+    pub page_shift: u32,
+}
+
 /// Where an architecture's `pt_regs` keeps what a walk starts from, in words
 /// of eight bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +167,10 @@ pub struct Limits {
     pub kernel_frames: u32,
     /// CPUs that have a region.
     pub regions: u32,
+    /// Bytes of a stack that a copy holds.
+    pub copy_bytes: u32,
+    /// Chunks of copies that a CPU has for each generation.
+    pub copy_chunks: u32,
 }
 
 /// The whole configuration of the programs.
@@ -170,6 +212,12 @@ pub struct Settings {
     pub registers: RegisterLayout,
     /// Offsets in the kernel's structures.
     pub task: TaskLayout,
-    /// Whether stacks are walked by tables where there are any.
+    /// Offsets in the kernel's structures of mappings.
+    pub memory: MemoryLayout,
+    /// Whether stacks are walked by tables, and copied where there are none.
     pub tables: u32,
+    /// One walked stack in this many is copied too, to be checked; 0 for none.
+    pub check_every: u32,
+    /// Zero.
+    pub reserved: u32,
 }

@@ -7,7 +7,6 @@ use aya_ebpf::programs::RawTracePointContext;
 use crate::maps::{CPUS, DESCENDANTS};
 use crate::scope::{clock_ticks, is_descendant, is_target};
 use crate::settings::setting;
-use crate::space;
 use crate::task::{caller_id_at, read_kernel};
 
 /// The process of a task, as the initial pid namespace knows it.
@@ -61,9 +60,6 @@ pub fn on_fork(context: RawTracePointContext) -> i32 {
     let (Some(parent), Some(child)) = (Process::of(parent), Process::of(child)) else {
         return 0;
     };
-    if child.led && setting!(tables) != 0 {
-        space::void(child.caller_pid());
-    }
     if child.led
         && setting!(follow_forks) != 0
         && parent.is_in_scope()
@@ -77,15 +73,6 @@ pub fn on_fork(context: RawTracePointContext) -> i32 {
             // SAFETY: ticks of this CPU do not write this field.
             unsafe { (*state).scope_overflows += 1 };
         }
-    }
-    0
-}
-
-/// `sched_process_exec(task, old_pid, bprm)`.
-#[raw_tracepoint(tracepoint = "sched_process_exec")]
-pub fn on_exec(context: RawTracePointContext) -> i32 {
-    if let Some(process) = Process::of(context.arg(0)) {
-        space::void(process.caller_pid());
     }
     0
 }

@@ -11,15 +11,18 @@
     reason = "atomic exchange on bpfel is an intrinsic only"
 )]
 
+mod copy;
 mod lifecycle;
+mod mapping;
 mod maps;
 mod on_cpu;
 mod scope;
 mod settings;
-mod space;
+mod tables;
 mod task;
 mod unwind;
 mod whoami;
+mod window;
 
 /// The kernel gives `bpf_get_stack` only to programs whose licence names the GPL.
 #[unsafe(no_mangle)]

@@ -2,9 +2,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, CgroupArray, HashMap};
-use sampler_common::{
-    CHUNK_WORDS, CpuState, Region, SPACE_MAPPINGS, SPACES, Space, SpaceMapping, TABLES, TablePlace,
-};
+use sampler_common::{CHUNK_WORDS, CopyChunk, CpuState, PLACES, Region, TablePlace};
 
 /// `BPF_F_MMAPABLE`: user space reads the map as memory, without a system call.
 const MMAPABLE: u32 = 1 << 10;
@@ -21,6 +19,10 @@ pub static CPUS: Array<CpuState> = Array::with_max_entries(1, MMAPABLE);
 /// generation is on, read and cleared by user space while it is off.
 #[map]
 pub static REGIONS: Array<Region> = Array::with_max_entries(2, MMAPABLE);
+
+/// As many for each region as the settings say, written and read with it.
+#[map]
+pub static COPIES: Array<CopyChunk> = Array::with_max_entries(1, MMAPABLE);
 
 /// The processes that were asked for: process ID, as the caller's pid namespace
 /// has it, to start time in clock ticks of `/proc`. Written by user space at
@@ -41,19 +43,9 @@ pub static CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);
 #[map]
 pub static WHOAMI: Array<[u64; 2]> = Array::with_max_entries(1, MMAPABLE);
 
-/// The address spaces that are known. Written by user space, but for their
-/// epochs.
-#[map]
-pub static SPACE_TABLE: Array<[Space; SPACES]> = Array::with_max_entries(1, MMAPABLE);
-
-/// Their mappings. Written by user space.
-#[map]
-pub static MAPPING_TABLE: Array<[SpaceMapping; SPACE_MAPPINGS]> =
-    Array::with_max_entries(1, MMAPABLE);
-
 /// Where the unwind table of each file lies. Written by user space.
 #[map]
-pub static PLACE_TABLE: Array<[TablePlace; TABLES]> = Array::with_max_entries(1, MMAPABLE);
+pub static PLACE_TABLE: Array<[TablePlace; PLACES]> = Array::with_max_entries(1, MMAPABLE);
 
 /// The unwind tables themselves. Written by user space.
 #[map]

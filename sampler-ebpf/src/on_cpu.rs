@@ -17,7 +17,9 @@ use sampler_common::{
 use crate::maps::{CPUS, GENERATION, REGIONS};
 use crate::settings::setting;
 use crate::task::Task;
-use crate::{scope, unwind};
+use crate::copy::{self, Wanted};
+use crate::unwind::{self, UserHalf};
+use crate::scope;
 
 /// One tick in this many is timed.
 const CLOCKED_EVERY: u64 = 16;
@@ -137,9 +139,9 @@ fn sample(
     task: Task,
     pid_tgid: u64,
     state: *mut CpuState,
-    region: u32,
+    region_number: u32,
 ) -> Outcome {
-    let Some(region) = REGIONS.get_ptr_mut(region) else {
+    let Some(region) = REGIONS.get_ptr_mut(region_number) else {
         return Outcome::NoRegion;
     };
     // SAFETY: this CPU alone writes this region in this generation.
@@ -147,35 +149,57 @@ fn sample(
     let Ok(thread) = thread(writer, task, pid_tgid) else {
         return Outcome::ThreadsFull;
     };
-    match stacks(context, task, writer, state) {
-        Err(Full) => Outcome::StacksFull,
-        Ok((user, kernel)) => match writer.count(setting!(limits.counts), thread, user, kernel) {
-            Err(Full) => Outcome::CountsFull,
-            Ok(()) => Outcome::Counted,
-        },
-    }
-}
-
-#[inline(always)]
-fn stacks(
-    context: *mut c_void,
-    task: Task,
-    writer: RegionWriter,
-    state: *mut CpuState,
-) -> Result<(u32, u32), Full> {
     let kernel = if setting!(kernel_frames) == 0 {
-        NO_STACK
+        Ok(NO_STACK)
     } else {
         // SAFETY: this CPU alone writes its state.
-        unsafe { unwind::kernel(context, writer, state)? }
+        unsafe { unwind::kernel(context, writer, state) }
     };
-    let user = if setting!(user_frames) == 0 {
-        NO_STACK
+    let Ok(kernel) = kernel else {
+        return Outcome::StacksFull;
+    };
+    let half = if setting!(user_frames) == 0 {
+        Ok(UserHalf::None)
     } else {
-        // SAFETY: this CPU alone writes its state.
-        unsafe { unwind::user(task, writer, state)? }
+        // SAFETY: as above.
+        unsafe { unwind::user(task, writer, state) }
     };
-    Ok((user, kernel))
+    let Ok(half) = half else {
+        return Outcome::StacksFull;
+    };
+    let mut wanted = Wanted {
+        region,
+        region_number,
+        thread,
+        kernel_stack: kernel,
+        checked_stack: NO_STACK,
+    };
+    let user = match half {
+        UserHalf::None => NO_STACK,
+        UserHalf::Walked(stack) => {
+            let every = u64::from(setting!(check_every));
+            // SAFETY: this CPU alone writes its state.
+            if every != 0 && unsafe { (*state).ticks } % every == 0 {
+                wanted.checked_stack = stack;
+                // SAFETY: as above. Without room there is nothing to check.
+                let _unchecked = unsafe { copy::ship(state, &wanted) };
+            }
+            stack
+        }
+        // SAFETY: as above.
+        UserHalf::ToBeCopied => match unsafe { copy::ship(state, &wanted) } {
+            Ok(()) => return Outcome::Counted,
+            // SAFETY: as above.
+            Err(Full) => match unsafe { unwind::without_copy(writer, state) } {
+                Ok(stack) => stack,
+                Err(Full) => return Outcome::StacksFull,
+            },
+        },
+    };
+    match writer.count(setting!(limits.counts), thread, user, kernel) {
+        Err(Full) => Outcome::CountsFull,
+        Ok(()) => Outcome::Counted,
+    }
 }
 
 #[inline(always)]

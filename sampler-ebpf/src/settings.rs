@@ -15,7 +15,11 @@ macro_rules! setting {
     ($($field:ident).+) => {{
         // SAFETY: the loader has written all of it, and every bit pattern of
         // its integers is valid.
-        unsafe { core::ptr::read_volatile(&raw const (*$crate::settings::pointer()).$($field).+) }
+        #[allow(unused_unsafe, reason = "it may stand inside another such block")]
+        let value = unsafe {
+            core::ptr::read_volatile(&raw const (*$crate::settings::pointer()).$($field).+)
+        };
+        value
     }};
 }
 pub(crate) use setting;

@@ -65,6 +65,12 @@ impl Task {
             || self.read::<u64>(setting!(task.mm)) == 0
     }
 
+    /// The address of its `mm_struct`, as a number; 0 if it has none.
+    #[inline(always)]
+    pub fn memory(self) -> u64 {
+        read_kernel(self.0 as u64 + u64::from(setting!(task.mm))).unwrap_or(0)
+    }
+
     #[inline(always)]
     pub fn comm(self) -> [u64; 2] {
         read_kernel(self.0 as u64 + u64::from(setting!(task.comm))).unwrap_or([0; 2])

@@ -3,20 +3,28 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_stack, bpf_loop, bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs,
+    bpf_get_smp_processor_id, bpf_get_stack, bpf_loop, bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs,
 };
-use sampler_common::unwind::x86_64::{Registers, Rule, pt_regs_word, step};
-use sampler_common::unwind::{Interrupted, Stop};
+use sampler_common::unwind::x86_64::{Registers, pt_regs_word, step};
+use sampler_common::unwind::{Interrupted, PackedRule, Stop};
 use sampler_common::{
     CpuState, Ending, Full, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, Memory, NO_STACK, RegionWriter,
-    RegisterLayout, SpaceMapping, StackHash, Step, WALKING, WalkState,
+    RegisterLayout, RuleCache, RuleKey, StackHash, Step, WALKING, space_number,
 };
 
+use crate::mapping::{self, Found};
+use crate::maps::CPUS;
 use crate::settings::setting;
-use crate::task::Task;
-use crate::{scope, space};
+use crate::tables;
+use crate::task::{Task, read_kernel};
+use crate::window::Window;
 
-/// The memory of the current process.
+/// An ending that is none: the stack has to be copied.
+const TO_BE_COPIED: u32 = WALKING - 1;
+/// Says that there is an ending in the place of a rule.
+const NO_RULE: u64 = 1 << 32;
+
+/// The memory of the current process, a word at a time.
 struct UserMemory;
 
 impl Memory for UserMemory {
@@ -51,12 +59,20 @@ impl Memory for UserMemory {
 
 /// What `bpf_loop` hands to each step.
 struct Stepping {
-    state: *mut WalkState,
+    cpu: *mut CpuState,
     frames: *mut u64,
-    /// The registers of the user half, as the kernel saved them.
-    saved: *const u64,
-    /// The mappings of all processes; null in a walk by frame pointers.
-    mappings: *const SpaceMapping,
+}
+
+/// The user half of a stack trace.
+pub enum UserHalf {
+    /// There is none.
+    None,
+    /// It was walked: a reference to it.
+    Walked(u32),
+    /// It has to be copied, since something is not known here. Should there be
+    /// no room for a copy, what was walked of it is kept with
+    /// [`without_copy`].
+    ToBeCopied,
 }
 
 /// The registers of the interrupted user half.
@@ -71,43 +87,74 @@ impl Interrupted for SavedRegisters {
     }
 }
 
+/// The rule for an address that the cache does not hold: its bits, or
+/// [`NO_RULE`] and the ending that it leads to.
+///
+/// A function with a name of its own is verified once, and not for each path
+/// that leads to it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn look_up_rule(address: u64) -> u64 {
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let Some(cpu) = CPUS.get_ptr_mut(cpu as u32) else {
+        return NO_RULE | u64::from(TO_BE_COPIED);
+    };
+    // SAFETY: the state is this CPU's, in whose tick this runs.
+    let rule = unsafe {
+        match mapping::find(cpu, address) {
+            Found::Mapping(position) => {
+                tables::rule(&*mapping::at(&raw mut (*cpu).walk, position), address)
+            }
+            Found::Unknown => None,
+            Found::Nothing => return NO_RULE | Ending::UnmappedAddress as u64,
+        }
+    };
+    match rule {
+        Some(rule) => u64::from(rule.bits()),
+        None => NO_RULE | u64::from(TO_BE_COPIED),
+    }
+}
+
 /// One step of a walk by tables: 0 to go on, 1 to stop.
 unsafe extern "C" fn table_step(_: u32, stepping: *mut c_void) -> i64 {
     // SAFETY: `user` below hands over its own `Stepping`, whose state is this
     // CPU's and whose frames have the room that is masked to.
     unsafe {
         let stepping = &*stepping.cast::<Stepping>();
-        let state = &mut *stepping.state;
+        let cpu = stepping.cpu;
+        let state = &mut (*cpu).walk;
         let address = state.registers.lookup_address();
-        let mut position = state.last_mapping;
-        if !space::holds(stepping.mappings, position, address) {
-            let found = space::find_mapping(
-                stepping.mappings,
-                state.first_mapping,
-                state.mappings,
-                address,
-            );
-            let Some(found) = found else {
-                state.ending = Ending::UnmappedAddress as u32;
-                return 1;
-            };
-            position = found;
-            state.last_mapping = found;
-        }
-        let mapping = &*stepping.mappings.add(space::masked(position));
-        let rule = if mapping.table == SpaceMapping::FRAME_POINTER {
-            Rule::GAP_FRAME_POINTER
+        let key = if state.space == 0 {
+            None
         } else {
-            match space::rule(mapping.table, mapping.bias, address) {
-                Some(rule) => rule,
-                None => {
-                    state.ending = Ending::TableMissing as u32;
+            RuleKey::new(address, state.space)
+        };
+        let cache = &raw mut (*cpu).rules;
+        let cached = match key {
+            Some(key) => RuleCache::find(cache, key, state.expected_rule),
+            None => None,
+        };
+        let rule = match cached {
+            Some((rule, next)) => {
+                state.expected_rule = next;
+                rule
+            }
+            None => {
+                let found = look_up_rule(address);
+                if found & NO_RULE != 0 {
+                    state.ending = found as u32;
                     return 1;
                 }
+                let rule = PackedRule::from_bits(found as u32);
+                if let Some(key) = key {
+                    state.expected_rule = RuleCache::insert(cache, key, rule);
+                }
+                rule
             }
         };
-        let saved = SavedRegisters(stepping.saved);
-        match step(rule, &mut state.registers, &mut UserMemory, &saved) {
+        let saved = SavedRegisters((&raw const (*cpu).scratch).cast());
+        match step(rule, &mut state.registers, &mut Window(cpu), &saved) {
             Ok(()) => {
                 // What is kept of a caller is its return address, one more
                 // than the address to look up; of code that a signal
@@ -133,13 +180,13 @@ unsafe extern "C" fn table_step(_: u32, stepping: *mut c_void) -> i64 {
     }
 }
 
-/// One step of a user walk: 0 to go on, 1 to stop.
-unsafe extern "C" fn user_step(_: u32, stepping: *mut c_void) -> i64 {
+/// One step of a walk by frame pointers: 0 to go on, 1 to stop.
+unsafe extern "C" fn frame_pointer_step(_: u32, stepping: *mut c_void) -> i64 {
     // SAFETY: `user` below hands over its own `Stepping`, whose state is this
     // CPU's and whose frames have the room that is masked to.
     unsafe {
         let stepping = &*stepping.cast::<Stepping>();
-        let state = &mut *stepping.state;
+        let state = &mut (*stepping.cpu).walk;
         match state.walk.step(&mut UserMemory) {
             Step::Caller(address) => {
                 let at = state.length & (MAX_USER_FRAMES - 1);
@@ -156,47 +203,60 @@ unsafe extern "C" fn user_step(_: u32, stepping: *mut c_void) -> i64 {
     }
 }
 
-/// Prepares a walk by tables, if all that it needs for the innermost frame is
-/// there; returns the mappings of all processes.
-///
-/// # Safety
-/// `state` is this CPU's.
-#[inline(always)]
-unsafe fn start_by_tables(
-    task: Task,
-    state: *mut WalkState,
-    ip: u64,
-    sp: u64,
-    bp: u64,
-) -> Option<*const SpaceMapping> {
-    let (first, count) = space::mappings(scope::caller_pid(task))?;
-    let mappings = space::mapping_table()?;
-    let leaf = space::find_mapping(mappings, first, count, ip)?;
-    // SAFETY: masked to the table's length.
-    let mapping = unsafe { &*mappings.add(space::masked(leaf)) };
-    if mapping.table != SpaceMapping::FRAME_POINTER && !space::is_loaded(mapping.table) {
-        return None;
-    }
-    // SAFETY: the state is this CPU's.
-    unsafe {
-        (*state).registers = Registers::interrupted(ip, sp, bp);
-        (*state).first_mapping = first;
-        (*state).mappings = count;
-        (*state).last_mapping = leaf;
-    }
-    Some(mappings)
-}
-
-/// The user half of the current stack trace: [`NO_STACK`] for a task that has
-/// none.
+/// Prepares a walk by tables.
 ///
 /// # Safety
 /// `cpu` is this CPU's state.
 #[inline(always)]
-pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Result<u32, Full> {
+unsafe fn start_by_tables(task: Task, cpu: *mut CpuState, registers: Registers) {
+    let memory = task.memory();
+    let at = setting!(memory.lock_sequence);
+    let sequence = if at == 0 {
+        1
+    } else {
+        read_kernel::<u32>(memory + u64::from(at)).unwrap_or(1)
+    };
+    // While mappings change, and where their changes are not counted, no rule
+    // may be remembered.
+    let space = if sequence & 1 == 0 {
+        let leader = task.group_leader();
+        space_number([
+            memory,
+            leader.start_boottime_ns(),
+            leader.exec_id(),
+            u64::from(sequence),
+        ])
+    } else {
+        0
+    };
+    // SAFETY: the state is this CPU's.
+    unsafe {
+        let state = &raw mut (*cpu).walk;
+        (*state).registers = registers;
+        (*state).space = space;
+        (*state).expected_rule = 0;
+        (*state).window_address = 0;
+        (*state).window_bytes = 0;
+        (*state).memory = memory;
+        (*state).mappings_found = 0;
+        (*state).unknown.file = 0;
+        (*state).unknown.bias = 0;
+    }
+}
+
+/// The user half of the current stack trace.
+///
+/// # Safety
+/// `cpu` is this CPU's state.
+#[inline(always)]
+pub unsafe fn user(
+    task: Task,
+    region: RegionWriter,
+    cpu: *mut CpuState,
+) -> Result<UserHalf, Full> {
     let words = setting!(registers.words);
     if words > RegisterLayout::MAX_WORDS as u32 || task.is_kernel_thread() {
-        return Ok(NO_STACK);
+        return Ok(UserHalf::None);
     }
     // SAFETY: the scratch has room for `MAX_WORDS`; the kernel keeps the
     // registers of a task's user half where the helper says.
@@ -213,7 +273,7 @@ pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Resu
     let mode = word(setting!(registers.mode)) & setting!(registers.mode_mask);
     let narrow = mode == setting!(registers.mode_user_narrow);
     if status != 0 || !(narrow || mode == setting!(registers.mode_user)) {
-        return Ok(NO_STACK);
+        return Ok(UserHalf::None);
     }
 
     let program_counter = word(setting!(registers.program_counter));
@@ -222,56 +282,37 @@ pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Resu
     let frames = region.next_frames()?;
     let callers = setting!(limits.user_frames) - 1;
     let seed = [setting!(seed_low), setting!(seed_high)];
-    let words_limit = setting!(limits.words);
-    let tables = setting!(tables) != 0;
+    let by_tables = setting!(tables) != 0 && !narrow;
     // SAFETY: `next_frames` gives room for at least one frame; the state is
     // this CPU's, and the callback takes what is handed over here.
     unsafe {
         let state = &raw mut (*cpu).walk;
         *frames = program_counter;
-        (*state).walk.frame_pointer = frame_pointer;
-        (*state).walk.above = stack_pointer;
-        (*state).walk.narrow = u64::from(narrow);
         (*state).hash = StackHash::new(seed);
         (*state).hash.add(program_counter);
         (*state).length = 1;
         (*state).ending = WALKING;
-        let mut stepping = Stepping {
-            state,
-            frames,
-            saved: registers,
-            mappings: core::ptr::null(),
-        };
-        let by_tables = if tables && !narrow {
-            start_by_tables(task, state, program_counter, stack_pointer, frame_pointer)
-        } else {
-            None
-        };
-        let ending = if let Some(mappings) = by_tables {
-            stepping.mappings = mappings;
-            bpf_loop(
-                callers,
-                table_step as *mut c_void,
-                (&raw mut stepping).cast::<c_void>(),
-                0,
-            );
+        let mut stepping = Stepping { cpu, frames };
+        let stepping = (&raw mut stepping).cast::<c_void>();
+        let ending = if by_tables {
+            let registers = Registers::interrupted(program_counter, stack_pointer, frame_pointer);
+            start_by_tables(task, cpu, registers);
+            bpf_loop(callers, table_step as *mut c_void, stepping, 0);
             match (*state).ending {
+                TO_BE_COPIED => return Ok(UserHalf::ToBeCopied),
                 0 => Ending::Complete,
                 2 => Ending::UnreadableStack,
                 3 => Ending::BrokenChain,
                 6 => Ending::UnmappedAddress,
-                7 => Ending::TableMissing,
                 8 => Ending::UnsupportedRule,
                 9 => Ending::NotOutwards,
                 _ => Ending::DepthLimit,
             }
         } else {
-            bpf_loop(
-                callers,
-                user_step as *mut c_void,
-                (&raw mut stepping).cast::<c_void>(),
-                0,
-            );
+            (*state).walk.frame_pointer = frame_pointer;
+            (*state).walk.above = stack_pointer;
+            (*state).walk.narrow = u64::from(narrow);
+            bpf_loop(callers, frame_pointer_step as *mut c_void, stepping, 0);
             match (*state).ending {
                 // A zero in the innermost frame already is hardly the mark.
                 0 if (*state).length > 1 => Ending::Complete,
@@ -281,9 +322,26 @@ pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Resu
                 _ => Ending::DepthLimit,
             }
         };
-        let length = (*state).length & (2 * MAX_USER_FRAMES - 1);
-        region.stack(words_limit, (*state).hash, length, ending)
+        keep(region, cpu, ending).map(UserHalf::Walked)
     }
+}
+
+/// Keeps what was walked of a stack for which there is no room to copy it.
+///
+/// # Safety
+/// `cpu` is this CPU's state.
+#[inline(always)]
+pub unsafe fn without_copy(region: RegionWriter, cpu: *mut CpuState) -> Result<u32, Full> {
+    // SAFETY: the state is this CPU's.
+    unsafe { keep(region, cpu, Ending::CopiesFull) }
+}
+
+#[inline(always)]
+unsafe fn keep(region: RegionWriter, cpu: *mut CpuState, ending: Ending) -> Result<u32, Full> {
+    // SAFETY: the state is this CPU's.
+    let (hash, length) = unsafe { ((*cpu).walk.hash, (*cpu).walk.length) };
+    let length = length & (2 * MAX_USER_FRAMES - 1);
+    region.stack(setting!(limits.words), hash, length, ending)
 }
 
 /// Takes the kernel's stack into `frames`, which has room for one more than
@@ -307,7 +365,7 @@ unsafe extern "C" fn kernel_step(index: u32, stepping: *mut c_void) -> i64 {
     unsafe {
         let stepping = &*stepping.cast::<Stepping>();
         let frame = *stepping.frames.add((index & 127) as usize);
-        (*stepping.state).hash.add(frame);
+        (*stepping.cpu).walk.hash.add(frame);
     }
     0
 }
@@ -341,20 +399,14 @@ pub unsafe fn kernel(
     // SAFETY: the state is this CPU's, and the callback takes what is handed
     // over here and nothing else.
     unsafe {
-        let state = &raw mut (*cpu).walk;
-        (*state).hash = StackHash::new(seed);
-        let mut stepping = Stepping {
-            state,
-            frames,
-            saved: frames,
-            mappings: core::ptr::null(),
-        };
+        (*cpu).walk.hash = StackHash::new(seed);
+        let mut stepping = Stepping { cpu, frames };
         bpf_loop(
             length,
             kernel_step as *mut c_void,
             (&raw mut stepping).cast::<c_void>(),
             0,
         );
-        region.stack(words_limit, (*state).hash, length, ending)
+        region.stack(words_limit, (*cpu).walk.hash, length, ending)
     }
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 const MAX_FILE_BYTES: u64 = 2 << 30;
 
 /// What the kernel calls the same file: device and inode as `stat` reports them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId {
     /// `st_dev`.
     pub device: u64,

@@ -8,7 +8,7 @@
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use sampler_common::{CpuState, Region};
+use sampler_common::{COPY_CHUNK_WORDS, CopyChunk, CpuState, Region};
 
 use super::mapped::MappedArray;
 
@@ -18,6 +18,9 @@ pub struct Drain {
     generation: MappedArray<u64>,
     cpus: MappedArray<CpuState>,
     regions: MappedArray<Region>,
+    copies: MappedArray<CopyChunk>,
+    /// Chunks of copies of one region; 0 if none are taken.
+    copy_chunks: usize,
     on: u64,
 }
 
@@ -41,27 +44,43 @@ impl Drain {
         generation: MappedArray<u64>,
         cpus: MappedArray<CpuState>,
         regions: MappedArray<Region>,
+        copies: MappedArray<CopyChunk>,
     ) -> Self {
+        let copy_chunks = copies.len() / regions.len().max(1);
         Self {
             generation,
             cpus,
             regions,
+            copies,
+            copy_chunks,
             on: 0,
         }
     }
 
     /// Turns the other generation on, waits until no CPU writes to the old
-    /// one, hands each non-empty region of it to `visit`, and empties it.
-    pub fn drain(&mut self, mut visit: impl FnMut(&Region)) {
+    /// one, hands each non-empty region of it, with its chunks of copies, to
+    /// `visit`, and empties it.
+    pub fn drain(&mut self, mut visit: impl FnMut(&Region, &[&CopyChunk])) {
         let off = self.flip();
         for cpu in 0..self.regions.len() / 2 {
             // SAFETY: `flip` has seen every CPU leave this generation, and
             // none enters it again before the next flip.
-            let region = unsafe { &mut *self.regions.entry(cpu * 2 + off) };
+            let number = cpu * 2 + off;
+            let region = unsafe { &mut *self.regions.entry(number) };
             if region.threads_used == 0 && region.words_used == 0 {
                 continue;
             }
-            visit(region);
+            let filled = (region.copy_chunk as usize + 1).min(self.copy_chunks);
+            let first = number * self.copy_chunks;
+            let chunks: Vec<&CopyChunk> = (first..first + filled)
+                // SAFETY: as for the region.
+                .map(|chunk| unsafe { &*self.copies.entry(chunk) })
+                .collect();
+            visit(region, &chunks);
+            for chunk in first..first + filled {
+                // SAFETY: as for the region; nothing borrows it any more.
+                unsafe { (*self.copies.entry(chunk)).used_words = 0 };
+            }
             region.clear();
         }
     }
@@ -74,15 +93,29 @@ impl Drain {
                 let region = self.regions.entry(cpu * 2 + self.on as usize);
                 // SAFETY: the entry lives as long as `self`. The CPU may write
                 // meanwhile, so each word is read on its own, once.
-                unsafe {
-                    fill(
+                let (tables, copy_chunk) = unsafe {
+                    let tables = fill(
                         ptr::read_volatile(&raw const (*region).threads_used),
                         ptr::read_volatile(&raw const (*region).counts_used),
                         ptr::read_volatile(&raw const (*region).words_used),
-                    )
-                }
+                    );
+                    (tables, ptr::read_volatile(&raw const (*region).copy_chunk))
+                };
+                tables.max(self.copies_fill(cpu * 2 + self.on as usize, copy_chunk as usize))
             })
             .fold(0.0, f64::max)
+    }
+
+    /// The share of a region's room for copies that is in use.
+    fn copies_fill(&self, region: usize, copy_chunk: usize) -> f64 {
+        if copy_chunk >= self.copy_chunks {
+            return 0.0;
+        }
+        let chunk = self.copies.entry(region * self.copy_chunks + copy_chunk);
+        // SAFETY: the entry lives as long as `self`; the word is read once.
+        let used = unsafe { ptr::read_volatile(&raw const (*chunk).used_words) };
+        let used = copy_chunk as f64 + used as f64 / COPY_CHUNK_WORDS as f64;
+        used / self.copy_chunks as f64
     }
 
     /// Returns the generation that went off.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use aya::maps::Map;
 use aya::programs::{PerfEvent, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
-use sampler_common::{CpuState, Region, ScopeKind, Settings};
+use sampler_common::{CopyChunk, CpuState, Region, ScopeKind, Settings};
 
 use super::bpf_abi;
 use super::drain::Drain;
@@ -94,13 +94,11 @@ impl Programs {
         program::<PerfEvent>(&mut ebpf, "on_cpu")?
             .load()
             .map_err(refusal("on_cpu"))?;
-        let (forks, tables) = (settings.follow_forks != 0, settings.tables != 0);
-        for (name, tracepoint, wanted) in [
-            ("on_fork", "sched_process_fork", forks || tables),
-            ("on_exec", "sched_process_exec", tables),
-            ("on_free", "sched_process_free", forks),
-        ] {
-            if wanted {
+        if settings.follow_forks != 0 {
+            for (name, tracepoint) in [
+                ("on_fork", "sched_process_fork"),
+                ("on_free", "sched_process_free"),
+            ] {
                 let program = program::<RawTracePoint>(&mut ebpf, name)?;
                 program.load().map_err(refusal(name))?;
                 program.attach(tracepoint)?;
@@ -119,7 +117,7 @@ impl Programs {
     }
 
     /// The reading side of the tables.
-    pub fn drain(&self, possible_cpus: u32) -> Result<Drain, LoadError> {
+    pub fn drain(&self, settings: &Settings, possible_cpus: u32) -> Result<Drain, LoadError> {
         let cpus = possible_cpus as usize;
         // SAFETY: `maps` in `sampler-ebpf` declares these arrays of these
         // types, and `create` sized them; all are plain integers.
@@ -127,10 +125,15 @@ impl Programs {
             let generation = MappedArray::<u64>::new(self.map("GENERATION")?, 1);
             let states = MappedArray::<CpuState>::new(self.map("CPUS")?, cpus);
             let regions = MappedArray::<Region>::new(self.map("REGIONS")?, 2 * cpus);
+            let copies = MappedArray::<CopyChunk>::new(
+                self.map("COPIES")?,
+                copy_entries(settings, possible_cpus) as usize,
+            );
             Ok(Drain::new(
                 generation.map_err(map_error("map the generation"))?,
                 states.map_err(map_error("map the counters"))?,
                 regions.map_err(map_error("map the tables"))?,
+                copies.map_err(map_error("map the stack copies"))?,
             ))
         }
     }
@@ -142,8 +145,6 @@ impl Programs {
         // types, and `create` sized them; all are plain integers.
         unsafe {
             Ok(Tables::new(
-                MappedArray::new(self.map("SPACE_TABLE")?, 1).map_err(map_error(action))?,
-                MappedArray::new(self.map("MAPPING_TABLE")?, 1).map_err(map_error(action))?,
                 MappedArray::new(self.map("PLACE_TABLE")?, 1).map_err(map_error(action))?,
                 MappedArray::new(self.map("CHUNKS")?, CHUNKS as usize)
                     .map_err(map_error(action))?,
@@ -203,6 +204,15 @@ pub fn own_pid_namespace(settings: &Settings) -> Result<(u64, u32), LoadError> {
     Ok((namespace, level as u32))
 }
 
+/// Chunks of stack copies in all.
+fn copy_entries(settings: &Settings, possible_cpus: u32) -> u32 {
+    if settings.tables == 0 {
+        1
+    } else {
+        2 * possible_cpus * settings.limits.copy_chunks
+    }
+}
+
 fn create(settings: &Settings, possible_cpus: u32) -> Result<Ebpf, LoadError> {
     let btf = Btf::from_sys_fs().ok();
     // SAFETY: `Settings` is plain integers without padding (checked below).
@@ -220,6 +230,7 @@ fn create(settings: &Settings, possible_cpus: u32) -> Result<Ebpf, LoadError> {
         .map_max_entries("CPUS", possible_cpus)
         .map_max_entries("CHUNKS", if settings.tables == 0 { 1 } else { CHUNKS })
         .map_max_entries("REGIONS", 2 * possible_cpus)
+        .map_max_entries("COPIES", copy_entries(settings, possible_cpus))
         .map_max_entries("SCOPE", if tracks_processes { SCOPE_PROCESSES } else { 1 })
         .map_max_entries("DESCENDANTS", if follows { SCOPE_PROCESSES } else { 1 })
         .load(OBJECT)?)

@@ -1,303 +1,251 @@
-//! Publishing address spaces and unwind tables to the walk in the kernel.
+//! Handing unwind tables to the walk in the kernel.
 //!
 //! The arrays are shared memory, so this is plain writing, in an order that a
-//! tick on another CPU may see at any point: a space is void while it is
-//! changed, and mappings that were taken back are reused only after every CPU
-//! has left the tick that may have read them.
+//! tick on another CPU may see at any point: a place becomes valid after its
+//! table is there, and words that were taken back are reused only after every
+//! CPU has left the tick that may have read them.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use sampler_common::{
-    CHUNK_WORDS, SPACE_MAPPINGS, SPACE_PROBES, SPACES, Space, SpaceMapping, TABLES, TablePlace,
-    space_slot,
-};
+use sampler_common::unwind::{BUCKET_SHIFT, PackedRule, Row, find_rule};
+use sampler_common::{CHUNK_WORDS, PLACE_PROBES, PLACES, TablePlace, place_slot};
 
 use super::mapped::MappedArray;
 
-/// Runs of mappings are powers of two, of at least this many.
-const SMALLEST_RUN: u32 = 8;
-
-/// The number of the table of files that have none: it is never loaded.
-pub const NO_TABLE: u32 = 0;
-
-/// What a process was published as.
-#[derive(Debug, Clone, Copy)]
-struct Published {
-    slot: usize,
-    run: Run,
-}
-
-/// Consecutive entries in the array of mappings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Run {
-    first: u32,
-    length: u32,
-}
-
-/// How often a process's ID was forked into or its program replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Epoch(u32);
-
-/// No room is left for what was to be published.
+/// No room is left for what was to be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no room is left")]
 pub struct NoRoom;
 
+/// A table among the words that both sides share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadedTable {
+    first_offset: u64,
+    buckets: u32,
+    words: Words,
+    index_words: u32,
+}
+
+impl LoadedTable {
+    /// What it takes, in bytes.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.words.length) * 4
+    }
+}
+
+/// Consecutive words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Words {
+    first: u32,
+    length: u32,
+}
+
+/// What the code of a file is walked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WalkedBy {
+    /// A table.
+    Table(LoadedTable),
+    /// Its frame pointers.
+    FramePointers,
+}
+
 /// The writing side of the walk's arrays.
 #[derive(Debug)]
 pub struct Tables {
-    spaces: MappedArray<[Space; SPACES]>,
-    mappings: MappedArray<[SpaceMapping; SPACE_MAPPINGS]>,
-    places: MappedArray<[TablePlace; TABLES]>,
+    places: MappedArray<[TablePlace; PLACES]>,
     chunks: MappedArray<[u32; CHUNK_WORDS]>,
-    by_pid: HashMap<u32, Published>,
-    /// Free runs by the logarithm of their length.
-    free: HashMap<u32, Vec<Run>>,
-    /// Runs that a tick may still be reading.
-    resting: Vec<Run>,
+    /// Free words, by address, no two of them adjacent.
+    free: Vec<Words>,
+    /// Words that a tick may still be reading.
+    resting: Vec<Words>,
     /// Of those, the ones that were taken back before the CPUs were last asked
     /// to leave their ticks.
-    passing: Vec<Run>,
-    next_mapping: u32,
-    next_table: u32,
-    next_word: u64,
+    passing: Vec<Words>,
+    /// The same for places that were taken back.
+    resting_places: Vec<usize>,
+    passing_places: Vec<usize>,
 }
 
 impl Tables {
     pub(super) fn new(
-        spaces: MappedArray<[Space; SPACES]>,
-        mappings: MappedArray<[SpaceMapping; SPACE_MAPPINGS]>,
-        places: MappedArray<[TablePlace; TABLES]>,
+        places: MappedArray<[TablePlace; PLACES]>,
         chunks: MappedArray<[u32; CHUNK_WORDS]>,
     ) -> Self {
+        let all = Words {
+            first: 0,
+            length: (chunks.len() * CHUNK_WORDS).min(u32::MAX as usize) as u32,
+        };
         Self {
-            spaces,
-            mappings,
             places,
             chunks,
-            by_pid: HashMap::new(),
-            free: HashMap::new(),
+            free: vec![all],
             resting: Vec::new(),
             passing: Vec::new(),
-            next_mapping: 0,
-            next_table: NO_TABLE + 1,
-            next_word: 0,
+            resting_places: Vec::new(),
+            passing_places: Vec::new(),
         }
-    }
-
-    /// A number for the table of another file, which is not loaded yet.
-    pub fn number(&mut self) -> Result<u32, NoRoom> {
-        let number = self.next_table;
-        if number as usize >= TABLES {
-            return Err(NoRoom);
-        }
-        self.next_table += 1;
-        Ok(number)
     }
 
     /// Loads a table: its bucket index, with one word more than it has
     /// buckets, and its rows. `first_offset` is the lowest file offset that it
-    /// covers, a multiple of 256.
+    /// covers, a multiple of 256. No walk uses it before it is [bound].
+    ///
+    /// [bound]: Self::bind
     pub fn load(
         &mut self,
-        number: u32,
         first_offset: u64,
         index: &[u32],
         rows: &[u32],
-    ) -> Result<(), NoRoom> {
-        let Some(buckets) = index.len().checked_sub(1).filter(|buckets| *buckets > 0) else {
-            return Ok(());
+    ) -> Result<LoadedTable, NoRoom> {
+        let length = u32::try_from(index.len() + rows.len()).map_err(|_| NoRoom)?;
+        let words = self.take(length)?;
+        // SAFETY: the words lie in the array, and nobody reads them yet.
+        unsafe {
+            let to = self.chunks.entry(0).cast::<u32>().add(words.first as usize);
+            to.copy_from_nonoverlapping(index.as_ptr(), index.len());
+            to.add(index.len())
+                .copy_from_nonoverlapping(rows.as_ptr(), rows.len());
+        }
+        Ok(LoadedTable {
+            first_offset,
+            buckets: (index.len() as u32).saturating_sub(1),
+            words,
+            index_words: index.len() as u32,
+        })
+    }
+
+    /// Takes a table's words back. It must not be bound any more.
+    pub fn unload(&mut self, table: LoadedTable) {
+        self.resting.push(table.words);
+    }
+
+    /// The rule at an offset of a file, from its loaded table.
+    pub fn rule_at(&self, table: LoadedTable, file_offset: u64) -> Option<PackedRule> {
+        let from_first = file_offset.checked_sub(table.first_offset)?;
+        let bucket = u32::try_from(from_first >> BUCKET_SHIFT).ok()?;
+        if bucket >= table.buckets {
+            return None;
+        }
+        // SAFETY: the words are the table's as long as it is loaded, and only
+        // this side writes them.
+        let words = unsafe {
+            let from = self.chunks.entry(0).cast::<u32>().cast_const();
+            let from = from.add(table.words.first as usize);
+            std::slice::from_raw_parts(from, table.words.length as usize)
         };
-        let end = self.next_word + (index.len() + rows.len()) as u64;
-        if end > (self.chunks.len() * CHUNK_WORDS) as u64 {
+        let (index, rows) = words.split_at(table.index_words as usize);
+        let (first, end) = (index[bucket as usize], index[bucket as usize + 1]);
+        find_rule(
+            |number| rows.get(number as usize).copied().map(Row),
+            first,
+            end.checked_sub(first)?,
+            file_offset as u8,
+        )
+    }
+
+    /// Says how the code of a file that is not bound is walked. `file` is what
+    /// the kernel's side knows it by; it must be held open until it is unbound.
+    pub fn bind(&mut self, file: u64, by: WalkedBy) -> Result<(), NoRoom> {
+        // One that was just taken back may still be in use.
+        if self.place(file, file).is_some() {
             return Err(NoRoom);
         }
-        let index_word = self.next_word;
-        let rows_word = index_word + index.len() as u64;
-        self.write_words(index_word, index);
-        self.write_words(rows_word, rows);
-        self.next_word = end;
-        // SAFETY: the number is one that `number` gave out, below the length
-        // of the array; `buckets` is the word that makes the place valid, and
-        // it is stored after everything else.
+        let place = self.place(file, 0).ok_or(NoRoom)?;
+        let (buckets, first_offset, index_word, rows_word) = match by {
+            WalkedBy::FramePointers => (TablePlace::FRAME_POINTER, 0, 0, 0),
+            WalkedBy::Table(table) => (
+                table.buckets,
+                table.first_offset,
+                table.words.first,
+                table.words.first + table.index_words,
+            ),
+        };
+        let place = self.place_at(place);
+        // SAFETY: the place lies in the array, and only this side writes it;
+        // `buckets` is what makes it valid, and stored after everything else.
         unsafe {
-            let place = self
-                .places
-                .entry(0)
-                .cast::<TablePlace>()
-                .add(number as usize);
-            (*place).first_offset = first_offset;
-            (*place).index_word = index_word as u32;
-            (*place).rows_word = rows_word as u32;
-            AtomicU32::from_ptr(&raw mut (*place).buckets).store(buckets as u32, Ordering::Release);
+            (&raw mut (*place).first_offset).write_volatile(first_offset);
+            (&raw mut (*place).index_word).write_volatile(index_word);
+            (&raw mut (*place).rows_word).write_volatile(rows_word);
+            AtomicU64::from_ptr(&raw mut (*place).file).store(file, Ordering::SeqCst);
+            AtomicU32::from_ptr(&raw mut (*place).buckets).store(buckets, Ordering::SeqCst);
         }
         Ok(())
     }
 
-    /// Gives a process a slot, void until something is published.
-    pub fn reserve(&mut self, pid: u32) -> Result<(), NoRoom> {
-        if self.by_pid.contains_key(&pid) {
-            return Ok(());
+    /// Makes the kernel's side forget a file.
+    pub fn unbind(&mut self, file: u64) {
+        if let Some(slot) = self.place(file, file) {
+            let place = self.place_at(slot);
+            // SAFETY: the place lies in the array, and only this side writes it.
+            unsafe { AtomicU32::from_ptr(&raw mut (*place).buckets) }
+                .store(TablePlace::NOT_LOADED, Ordering::SeqCst);
+            self.resting_places.push(slot);
         }
-        self.take_slot(pid).map(|_| ())
-    }
-
-    /// The epochs of all processes that have a slot, as they are now.
-    pub fn epochs(&self, epochs: &mut HashMap<u32, Epoch>) {
-        epochs.clear();
-        epochs.extend(self.by_pid.iter().map(|(pid, published)| {
-            let word = self.epoch_word(published.slot);
-            (*pid, Epoch(word.load(Ordering::Acquire)))
-        }));
-    }
-
-    /// Publishes the mappings of a process, sorted by address, as they were
-    /// known at an epoch.
-    pub fn publish(
-        &mut self,
-        pid: u32,
-        epoch: Epoch,
-        mappings: &[SpaceMapping],
-    ) -> Result<(), NoRoom> {
-        let Some(published) = self.by_pid.get(&pid).copied() else {
-            return Err(NoRoom);
-        };
-        let run = if mappings.is_empty() {
-            Run {
-                first: 0,
-                length: 0,
-            }
-        } else {
-            self.take_run(mappings.len() as u32)?
-        };
-        let table = self.mappings.entry(0).cast::<SpaceMapping>();
-        for (position, mapping) in (run.first..).zip(mappings) {
-            // SAFETY: the run lies in the array, and nobody reads it yet.
-            unsafe { table.add(position as usize).write_volatile(*mapping) };
-        }
-        let space = self.space(published.slot);
-        // SAFETY: the slot lies in the array and is this process's.
-        unsafe {
-            let published_for = AtomicU32::from_ptr(&raw mut (*space).published);
-            published_for.store(epoch.0.wrapping_sub(1), Ordering::SeqCst);
-            fence(Ordering::SeqCst);
-            let word = u64::from(run.first) | (mappings.len() as u64) << 32;
-            AtomicU64::from_ptr(&raw mut (*space).mappings).store(word, Ordering::SeqCst);
-            published_for.store(epoch.0, Ordering::SeqCst);
-        }
-        self.rest(published.run);
-        self.by_pid.insert(pid, Published { run, ..published });
-        Ok(())
-    }
-
-    /// Takes back what was published for a process, and its slot.
-    pub fn retire(&mut self, pid: u32) {
-        if let Some(published) = self.by_pid.remove(&pid) {
-            let space = self.space(published.slot);
-            // SAFETY: the slot lies in the array and was this process's.
-            unsafe { AtomicU32::from_ptr(&raw mut (*space).pid).store(0, Ordering::SeqCst) };
-            self.rest(published.run);
-        }
-    }
-
-    /// The processes whose mappings were published for an older epoch.
-    pub fn void(&self) -> Vec<u32> {
-        self.by_pid
-            .iter()
-            .filter(|(_, published)| {
-                let space = self.space(published.slot);
-                // SAFETY: the slot lies in the array.
-                let for_epoch = unsafe { AtomicU32::from_ptr(&raw mut (*space).published) };
-                for_epoch.load(Ordering::Relaxed)
-                    != self.epoch_word(published.slot).load(Ordering::Relaxed)
-            })
-            .map(|(pid, _)| *pid)
-            .collect()
     }
 
     /// From now on it is waited until every CPU has left the tick it is in.
     pub fn wait_for_cpus(&mut self) {
         self.passing.append(&mut self.resting);
+        self.passing_places.append(&mut self.resting_places);
     }
 
     /// Every CPU has left the tick it was in when it began to be waited: what
     /// was taken back before that is free.
     pub fn all_cpus_passed(&mut self) {
-        for run in std::mem::take(&mut self.passing) {
-            self.free.entry(run.length.ilog2()).or_default().push(run);
+        for words in std::mem::take(&mut self.passing) {
+            self.give_back(words);
+        }
+        for slot in std::mem::take(&mut self.passing_places) {
+            let place = self.place_at(slot);
+            // SAFETY: the place lies in the array, and only this side writes it.
+            unsafe { AtomicU64::from_ptr(&raw mut (*place).file) }.store(0, Ordering::SeqCst);
         }
     }
 
-    fn space(&self, slot: usize) -> *mut Space {
-        // SAFETY: slots come from `space_slot`, which is below the length.
-        unsafe { self.spaces.entry(0).cast::<Space>().add(slot) }
+    /// The one of `file`'s slots that is `holder`'s; of 0, a free one.
+    fn place(&self, file: u64, holder: u64) -> Option<usize> {
+        (0..PLACE_PROBES)
+            .map(|probe| place_slot(file, probe))
+            // SAFETY: the place lies in the array, which only this side writes.
+            .find(|slot| unsafe { (*self.place_at(*slot)).file } == holder)
     }
 
-    fn epoch_word(&self, slot: usize) -> &AtomicU32 {
-        // SAFETY: the slot lies in the array, which lives as long as `self`.
-        unsafe { AtomicU32::from_ptr(&raw mut (*self.space(slot)).epoch) }
+    fn place_at(&self, slot: usize) -> *mut TablePlace {
+        // SAFETY: slots come from `place_slot`, which is below the length.
+        unsafe { self.places.entry(0).cast::<TablePlace>().add(slot) }
     }
 
-    fn take_slot(&mut self, pid: u32) -> Result<usize, NoRoom> {
-        for probe in 0..SPACE_PROBES {
-            let slot = space_slot(pid, probe);
-            let space = self.space(slot);
-            // SAFETY: the slot lies in the array; only this side writes IDs.
-            unsafe {
-                if (*space).pid != 0 {
-                    continue;
-                }
-                let epoch = self.epoch_word(slot).load(Ordering::Acquire);
-                AtomicU32::from_ptr(&raw mut (*space).published)
-                    .store(epoch.wrapping_sub(1), Ordering::SeqCst);
-                AtomicU32::from_ptr(&raw mut (*space).pid).store(pid, Ordering::SeqCst);
+    fn take(&mut self, length: u32) -> Result<Words, NoRoom> {
+        let position = self
+            .free
+            .iter()
+            .position(|words| words.length >= length)
+            .ok_or(NoRoom)?;
+        let words = &mut self.free[position];
+        let first = words.first;
+        words.first += length;
+        words.length -= length;
+        if words.length == 0 {
+            self.free.remove(position);
+        }
+        Ok(Words { first, length })
+    }
+
+    fn give_back(&mut self, words: Words) {
+        if words.length == 0 {
+            return;
+        }
+        let at = self.free.partition_point(|free| free.first < words.first);
+        self.free.insert(at, words);
+        // With the one behind it, then with the one before.
+        for at in [at, at.wrapping_sub(1)] {
+            if let Some(&[before, behind]) = self.free.get(at..).and_then(|rest| rest.first_chunk())
+                && before.first + before.length == behind.first
+            {
+                self.free[at].length += behind.length;
+                self.free.remove(at + 1);
             }
-            let run = Run {
-                first: 0,
-                length: 0,
-            };
-            self.by_pid.insert(pid, Published { slot, run });
-            return Ok(slot);
-        }
-        Err(NoRoom)
-    }
-
-    fn take_run(&mut self, mappings: u32) -> Result<Run, NoRoom> {
-        let length = mappings.next_power_of_two().max(SMALLEST_RUN);
-        if let Some(run) = self.free.get_mut(&length.ilog2()).and_then(Vec::pop) {
-            return Ok(run);
-        }
-        let first = self.next_mapping;
-        if first as usize + length as usize > SPACE_MAPPINGS {
-            return Err(NoRoom);
-        }
-        self.next_mapping += length;
-        Ok(Run { first, length })
-    }
-
-    fn rest(&mut self, run: Run) {
-        if run.length > 0 {
-            self.resting.push(run);
-        }
-    }
-
-    fn write_words(&mut self, from: u64, words: &[u32]) {
-        let mut at = from as usize;
-        let mut left = words;
-        while !left.is_empty() {
-            let (chunk, offset) = (at / CHUNK_WORDS, at % CHUNK_WORDS);
-            let (now, later) = left.split_at(left.len().min(CHUNK_WORDS - offset));
-            let target = self.chunks.entry(chunk).cast::<u32>();
-            // SAFETY: `load` has checked that the words fit; no reader knows
-            // of them before the place says so.
-            unsafe {
-                target
-                    .add(offset)
-                    .copy_from_nonoverlapping(now.as_ptr(), now.len());
-            };
-            at += now.len();
-            left = later;
         }
     }
 }
@@ -323,159 +271,136 @@ mod tests {
     }
 
     fn tables() -> Tables {
-        Tables::new(array(1), array(1), array(1), array(2))
+        Tables::new(array(1), array(2))
     }
 
-    /// The mappings of a process as a tick would see them.
-    fn seen(tables: &Tables, pid: u32) -> Option<Vec<SpaceMapping>> {
-        let slot = (0..SPACE_PROBES)
-            .map(|probe| space_slot(pid, probe))
+    /// The place of a file as a tick would find it.
+    fn seen(tables: &Tables, file: u64) -> Option<TablePlace> {
+        (0..PLACE_PROBES)
             // SAFETY: slots lie in the array, which nobody else writes.
-            .find(|slot| unsafe { (*tables.space(*slot)).pid } == pid)?;
-        // SAFETY: as above; the run lies in the array.
-        unsafe {
-            let space = tables.space(slot);
-            let current = (*space).published == (*space).epoch;
-            let (run, count) = ((*space).mappings as u32, ((*space).mappings >> 32) as u32);
-            let first = tables.mappings.entry(0).cast::<SpaceMapping>();
-            current.then(|| {
-                (0..count)
-                    .map(|at| *first.add((run + at) as usize))
-                    .collect()
+            .map(|probe| unsafe {
+                *tables
+                    .places
+                    .entry(0)
+                    .cast::<TablePlace>()
+                    .add(place_slot(file, probe))
             })
-        }
+            .find(|place| place.file == file && place.buckets != TablePlace::NOT_LOADED)
     }
 
-    fn mapping(start: u64) -> SpaceMapping {
-        SpaceMapping {
-            start,
-            end: start + 0x1000,
-            bias: start,
-            table: 1,
-            reserved: 0,
-        }
-    }
-
-    fn epoch_of(tables: &Tables, pid: u32) -> Epoch {
-        let mut epochs = HashMap::new();
-        tables.epochs(&mut epochs);
-        epochs[&pid]
-    }
-
-    /// What the programs do at an exec.
-    fn exec(tables: &Tables, pid: u32) {
-        tables
-            .epoch_word(tables.by_pid[&pid].slot)
-            .fetch_add(1, Ordering::SeqCst);
+    /// One row for each of the buckets.
+    fn small(tables: &mut Tables, buckets: u32) -> LoadedTable {
+        let index: Vec<u32> = (0..=buckets).collect();
+        let rows: Vec<u32> = (0..buckets)
+            .map(|bucket| Row::new(0, PackedRule::from_bits(bucket)).0)
+            .collect();
+        tables.load(0x1000, &index, &rows).unwrap()
     }
 
     #[test]
-    fn a_process_is_seen_once_it_is_published() {
+    fn a_table_is_seen_once_its_file_is_bound_and_until_it_is_unbound() {
         let mut tables = tables();
-        tables.reserve(7).unwrap();
-        assert_eq!(seen(&tables, 7), None);
-        let epoch = epoch_of(&tables, 7);
-        tables
-            .publish(7, epoch, &[mapping(0x1000), mapping(0x5000)])
+        let table = small(&mut tables, 3);
+        let file = 0xffff_8880_0123_4560;
+        assert_eq!(seen(&tables, file), None);
+        tables.bind(file, WalkedBy::Table(table)).unwrap();
+        let place = seen(&tables, file).unwrap();
+        assert_eq!((place.first_offset, place.buckets), (0x1000, 3));
+        assert_eq!(place.rows_word, place.index_word + 4);
+        tables.unbind(file);
+        assert_eq!(seen(&tables, file), None);
+        // A tick may still be using the place.
+        assert_eq!(tables.bind(file, WalkedBy::FramePointers), Err(NoRoom));
+        tables.wait_for_cpus();
+        tables.all_cpus_passed();
+        tables.bind(file, WalkedBy::FramePointers).unwrap();
+        assert_eq!(
+            seen(&tables, file).unwrap().buckets,
+            TablePlace::FRAME_POINTER
+        );
+    }
+
+    #[test]
+    fn both_sides_find_the_same_rule() {
+        let mut tables = tables();
+        let table = small(&mut tables, 3);
+        for (offset, bits) in [
+            (0xfff, None),
+            (0x1000, Some(0)),
+            (0x11ff, Some(1)),
+            (0x1200, Some(2)),
+            (0x1300, None),
+        ] {
+            let rule = tables.rule_at(table, offset);
+            assert_eq!(rule.map(PackedRule::bits), bits, "{offset:#x}");
+        }
+    }
+
+    #[test]
+    fn words_are_reused_only_after_every_cpu_has_passed() {
+        let mut tables = tables();
+        let room = 2 * CHUNK_WORDS as u32;
+        let first = small(&mut tables, 100);
+        let rest = room - first.words.length;
+        let filler = tables.load(0, &[], &vec![0; rest as usize]).unwrap();
+        assert_eq!(tables.load(0, &[0], &[]), Err(NoRoom));
+        tables.unload(first);
+        assert_eq!(tables.load(0, &[0], &[]), Err(NoRoom), "it may be read");
+        tables.wait_for_cpus();
+        tables.unload(filler);
+        tables.all_cpus_passed();
+        assert_eq!(small(&mut tables, 100).words, first.words);
+        assert_eq!(tables.load(0, &[0], &[]), Err(NoRoom), "it may be read");
+    }
+
+    #[test]
+    fn what_comes_back_grows_together() {
+        let mut tables = tables();
+        let loaded: Vec<_> = (0..4).map(|_| small(&mut tables, 10)).collect();
+        for at in [1, 3, 0, 2] {
+            tables.unload(loaded[at]);
+            tables.wait_for_cpus();
+            tables.all_cpus_passed();
+        }
+        let all = Words {
+            first: 0,
+            length: 2 * CHUNK_WORDS as u32,
+        };
+        assert_eq!(tables.free, [all]);
+    }
+
+    #[test]
+    fn files_that_share_a_slot_are_told_apart_until_there_is_no_room() {
+        let mut tables = tables();
+        let alike: Vec<u64> = (1_u64..)
+            .map(|number| 0xffff_8880_0000_0000 + number * 8)
+            .filter(|file| place_slot(*file, 0) == 77)
+            .take(PLACE_PROBES as usize + 1)
+            .collect();
+        let (last, others) = alike.split_last().unwrap();
+        for file in others {
+            tables.bind(*file, WalkedBy::FramePointers).unwrap();
+        }
+        assert_eq!(tables.bind(*last, WalkedBy::FramePointers), Err(NoRoom));
+        tables.unbind(others[3]);
+        tables.wait_for_cpus();
+        tables.all_cpus_passed();
+        tables.bind(*last, WalkedBy::FramePointers).unwrap();
+        assert!(seen(&tables, *last).is_some() && seen(&tables, others[4]).is_some());
+    }
+
+    #[test]
+    fn a_table_may_lie_across_chunks() {
+        let mut tables = tables();
+        let rows: Vec<u32> = (0..CHUNK_WORDS as u32 + 5)
+            .map(|_| Row::new(0, PackedRule::from_bits(9)).0)
+            .collect();
+        let table = tables
+            .load(0, &[0, 1, rows.len() as u32], &rows)
             .unwrap();
         assert_eq!(
-            seen(&tables, 7).unwrap(),
-            [mapping(0x1000), mapping(0x5000)]
+            tables.rule_at(table, 0).map(PackedRule::bits),
+            Some(9)
         );
-        assert!(tables.void().is_empty());
-        tables.retire(7);
-        assert_eq!(seen(&tables, 7), None);
-    }
-
-    #[test]
-    fn an_exec_voids_what_was_published_and_what_was_known_before_it() {
-        let mut tables = tables();
-        tables.reserve(7).unwrap();
-        let before = epoch_of(&tables, 7);
-        tables.publish(7, before, &[mapping(0x1000)]).unwrap();
-        exec(&tables, 7);
-        assert_eq!(seen(&tables, 7), None);
-        assert_eq!(tables.void(), [7]);
-        // Known from before the exec: still void.
-        tables.publish(7, before, &[mapping(0x1000)]).unwrap();
-        assert_eq!(seen(&tables, 7), None);
-        let after = epoch_of(&tables, 7);
-        tables.publish(7, after, &[mapping(0x9000)]).unwrap();
-        assert_eq!(seen(&tables, 7).unwrap(), [mapping(0x9000)]);
-    }
-
-    #[test]
-    fn mappings_are_reused_only_after_every_cpu_has_passed() {
-        let mut tables = tables();
-        tables.reserve(7).unwrap();
-        let epoch = epoch_of(&tables, 7);
-        tables.publish(7, epoch, &[mapping(0x1000)]).unwrap();
-        let first = tables.by_pid[&7].run;
-        tables.publish(7, epoch, &[mapping(0x2000)]).unwrap();
-        let second = tables.by_pid[&7].run;
-        assert_ne!(first, second);
-        tables.publish(7, epoch, &[mapping(0x3000)]).unwrap();
-        let third = tables.by_pid[&7].run;
-        assert_ne!(third, first, "a tick may still read it");
-        tables.wait_for_cpus();
-        tables.publish(7, epoch, &[mapping(0x4000)]).unwrap();
-        let fourth = tables.by_pid[&7].run;
-        assert!(![first, second].contains(&fourth), "it is not over yet");
-        tables.all_cpus_passed();
-        for _ in 0..2 {
-            tables.publish(7, epoch, &[mapping(0x5000)]).unwrap();
-            let run = tables.by_pid[&7].run;
-            assert!([first, second].contains(&run), "{run:?} may still be read");
-        }
-    }
-
-    #[test]
-    fn processes_that_share_a_slot_are_told_apart_until_there_is_no_room() {
-        let mut tables = tables();
-        let alike = |at: u32| 7 + at * SPACES as u32;
-        for at in 0..SPACE_PROBES {
-            tables.reserve(alike(at)).unwrap();
-        }
-        assert_eq!(tables.reserve(alike(SPACE_PROBES)), Err(NoRoom));
-        let epoch = epoch_of(&tables, alike(3));
-        tables.publish(alike(3), epoch, &[mapping(0x1000)]).unwrap();
-        assert_eq!(seen(&tables, alike(3)).unwrap(), [mapping(0x1000)]);
-        assert_eq!(seen(&tables, alike(2)), None);
-    }
-
-    #[test]
-    fn a_table_may_lie_across_chunks_and_too_large_a_one_is_refused() {
-        let mut tables = tables();
-        let number = tables.number().unwrap();
-        let rows: Vec<u32> = (0..CHUNK_WORDS as u32 + 5).collect();
-        tables.load(number, 0x1000, &[0, 3], &rows).unwrap();
-        // SAFETY: the chunks are consecutive in memory, and nobody writes them.
-        let words = unsafe {
-            std::slice::from_raw_parts(tables.chunks.entry(0).cast::<u32>(), 2 * CHUNK_WORDS)
-        };
-        assert_eq!(&words[2..2 + rows.len()], &rows[..]);
-        // SAFETY: the number lies in the array.
-        let place = unsafe {
-            *tables
-                .places
-                .entry(0)
-                .cast::<TablePlace>()
-                .add(number as usize)
-        };
-        assert_eq!(
-            (place.first_offset, place.buckets, place.rows_word),
-            (0x1000, 1, 2)
-        );
-        let other = tables.number().unwrap();
-        assert_eq!(tables.load(other, 0, &[0, 3], &rows), Err(NoRoom));
-        // SAFETY: as above.
-        let place = unsafe {
-            *tables
-                .places
-                .entry(0)
-                .cast::<TablePlace>()
-                .add(other as usize)
-        };
-        assert_eq!(place.buckets, 0);
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::mapping::{Backing, Mapping};
 use super::proc_text::MAX_MAPPINGS;
 
 /// Mappings by address, none overlapping another, at most 65,536.
 #[derive(Debug, Clone, Default)]
-pub(super) struct AddressSpace {
+pub struct AddressSpace {
     by_start: BTreeMap<u64, Placed>,
     /// The program it was made for.
     pub exe: Option<Arc<Path>>,
@@ -26,6 +26,17 @@ struct Placed {
     mapping: Arc<Mapping>,
 }
 
+/// The page at which every process of x86-64 may call the kernel's old entry
+/// points. It belongs to no address space, so no exec tells of it.
+static VSYSCALL: LazyLock<Arc<Mapping>> = LazyLock::new(|| {
+    Arc::new(Mapping {
+        start: 0xffff_ffff_ff60_0000,
+        end: 0xffff_ffff_ff60_1000,
+        file_offset: 0,
+        backing: Backing::Vsyscall,
+    })
+});
+
 impl AddressSpace {
     /// That of a program which has just started: empty, and therefore known.
     pub fn fresh() -> Self {
@@ -38,13 +49,11 @@ impl AddressSpace {
 
     /// The mapping at an address.
     pub fn at(&self, address: u64) -> Option<&Arc<Mapping>> {
+        if cfg!(target_arch = "x86_64") && VSYSCALL.contains(address) {
+            return Some(&VSYSCALL);
+        }
         let (_, placed) = self.by_start.range(..=address).next_back()?;
         placed.mapping.contains(address).then_some(&placed.mapping)
-    }
-
-    /// All mappings, by address.
-    pub fn mappings(&self) -> impl Iterator<Item = &Arc<Mapping>> {
-        self.by_start.values().map(|placed| &placed.mapping)
     }
 
     /// Adds a mapping made at `since_ns`; what it covers of others is gone.

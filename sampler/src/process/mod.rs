@@ -19,6 +19,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use address_space::AddressSpace;
 pub use clock::{Clocks, monotonic_ns};
 pub use comm::Comm;
 pub use incarnation::Process;

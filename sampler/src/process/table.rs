@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use super::address_space::AddressSpace;
 use super::clock::{Clocks, monotonic_ns};
 use super::comm::Comm;
 use super::incarnation::{Process, Start};
-use super::mapping::{Backing, Mapping};
+use super::mapping::Mapping;
 use super::pin::{FileStore, Sought};
 use super::procfs::{Procfs, Snapshot};
 use super::record::{Event, MapRecord, Record};
@@ -55,24 +55,11 @@ pub struct ProcessTable {
     next_key: u64,
     records: u64,
     lost_records: u64,
-    /// Processes whose mappings have changed since they were last asked for.
-    changed: HashSet<u32>,
 }
 
 /// How much later than it happened a record may come in, because its CPU's ring
 /// was read before another's. Far less than a pid takes to come round.
 const DISORDER_NS: u64 = 1_000_000_000;
-
-/// The page at which every process of x86-64 may call the kernel's old entry
-/// points. It belongs to no address space, so no exec tells of it.
-static VSYSCALL: LazyLock<Arc<Mapping>> = LazyLock::new(|| {
-    Arc::new(Mapping {
-        start: 0xffff_ffff_ff60_0000,
-        end: 0xffff_ffff_ff60_1000,
-        file_offset: 0,
-        backing: Backing::Vsyscall,
-    })
-});
 
 impl ProcessTable {
     /// A table of nobody. It holds at most `max_files` files open.
@@ -86,7 +73,6 @@ impl ProcessTable {
             next_key: 0,
             records: 0,
             lost_records: 0,
-            changed: HashSet::new(),
         }
     }
 
@@ -153,10 +139,6 @@ impl ProcessTable {
         }
         if !is_visible(pid) {
             return;
-        }
-        let is_thread = matches!(record.event, Event::Fork { parent_pid, .. } if parent_pid == pid);
-        if !is_thread && !matches!(record.event, Event::Comm { .. }) {
-            self.changed.insert(pid);
         }
         match record.event {
             Event::Fork { parent_pid, .. } if parent_pid != pid => {
@@ -328,7 +310,6 @@ impl ProcessTable {
             });
             space.insert(snapshot.taken_ns, mapping);
         }
-        self.changed.insert(process.pid);
         space.exe.clone_from(&snapshot.exe);
         space.complete = true;
         process.absorb(snapshot, space, only_since);
@@ -337,21 +318,6 @@ impl ProcessTable {
     /// What is known of a process; nothing once it was forgotten.
     pub fn process(&self, key: ProcessKey) -> Option<&Process> {
         self.processes.get(&key)
-    }
-
-    /// The processes whose mappings may have changed since the last call.
-    pub fn take_changed(&mut self) -> Vec<u32> {
-        self.changed.drain().collect()
-    }
-
-    /// The executable mappings of the program that a process runs now, by
-    /// address; `None` if not all are known, or if there is no such process.
-    pub fn executable_mappings(&self, pid: u32) -> Option<Vec<Arc<Mapping>>> {
-        let key = self.by_pid.get(&pid)?.last()?;
-        let process = self.processes.get(key)?;
-        let space = process.images.newest();
-        let known = process.exited_ns.is_none() && space.complete && !process.kernel_thread;
-        known.then(|| space.mappings().cloned().collect())
     }
 
     /// All processes, in no order.
@@ -367,14 +333,19 @@ impl ProcessTable {
             .is_some_and(|process| process.is_known_at(time_ns))
     }
 
+    /// The mappings of the program that a process ran at a moment; those of
+    /// no program for a process that is not known.
+    pub fn address_space(&self, key: ProcessKey, time_ns: u64) -> Arc<AddressSpace> {
+        self.processes
+            .get(&key)
+            .map(|process| Arc::clone(process.images.at(time_ns)))
+            .unwrap_or_default()
+    }
+
     /// The mapping at an address of a process, in the program that it ran at
     /// that time.
     pub fn locate(&self, key: ProcessKey, time_ns: u64, address: u64) -> Option<Arc<Mapping>> {
-        if cfg!(target_arch = "x86_64") && VSYSCALL.contains(address) {
-            return Some(Arc::clone(&VSYSCALL));
-        }
-        let process = self.processes.get(&key)?;
-        process.images.at(time_ns).at(address).cloned()
+        self.address_space(key, time_ns).at(address).cloned()
     }
 
     /// The cgroup2 path of a process: as it was when first asked for, if the

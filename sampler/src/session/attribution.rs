@@ -1,12 +1,18 @@
 //! Whose sample it is, and which mapping each of its addresses lies in.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use sampler_common::{Ending, Region, Thread};
+use sampler_common::{CopyChunk, Ending, Region, StackCopy, Thread};
 
 use super::ledger::{Class, Completeness};
 use super::traces::{Marker, Traces};
-use crate::process::{Comm, ProcessKey, ProcessTable, Sighting};
+use super::unwinding::{CopyState, Unwinding};
+use crate::object::FileId;
+use crate::process::{AddressSpace, Backing, Comm, ProcessKey, ProcessTable, Sighting};
+
+/// Bytes of stack copies that wait for unwind tables, at most.
+const MAX_WAITING_BYTES: usize = 64 << 20;
 
 /// A process that has samples.
 #[derive(Debug)]
@@ -60,6 +66,30 @@ pub struct WantedFrames {
     pub kernel: bool,
 }
 
+/// A thread of a region, as far as it is looked up once.
+#[derive(Debug, Clone)]
+struct Owned {
+    /// Position in the list of processes.
+    process: usize,
+    key: Option<ProcessKey>,
+    /// The mappings of the program that it ran when it was first seen here.
+    space: Option<Arc<AddressSpace>>,
+}
+
+/// The copy of a stack that waits for an unwind table.
+#[derive(Debug)]
+struct WaitingCopy {
+    awaits: FileId,
+    process: usize,
+    tid: u32,
+    thread_name: Comm,
+    space: Arc<AddressSpace>,
+    kernel_frames: Vec<u32>,
+    kernel_ending: Option<Ending>,
+    copy: StackCopy,
+    words: Box<[u64]>,
+}
+
 /// Collects the samples of a recording by process.
 #[derive(Debug)]
 pub struct Attribution {
@@ -71,6 +101,9 @@ pub struct Attribution {
     /// All stack traces.
     pub traces: Traces,
     frames: Vec<u32>,
+    addresses: Vec<u64>,
+    waiting: Vec<WaitingCopy>,
+    waiting_bytes: usize,
 }
 
 impl Attribution {
@@ -83,6 +116,9 @@ impl Attribution {
             processes: Vec::new(),
             traces: Traces::default(),
             frames: Vec::new(),
+            addresses: Vec::new(),
+            waiting: Vec::new(),
+            waiting_bytes: 0,
         }
     }
 
@@ -99,56 +135,167 @@ impl Attribution {
             .sum()
     }
 
-    /// Adds what one CPU counted in one generation.
-    pub fn add(&mut self, region: &Region, table: &mut ProcessTable) {
-        let mut owners: Vec<Option<(usize, Option<ProcessKey>)>> =
-            vec![None; region.threads().len()];
+    /// Adds what one CPU counted in one generation, and the stacks that it
+    /// copied.
+    pub fn add(
+        &mut self,
+        region: &Region,
+        chunks: &[&CopyChunk],
+        table: &mut ProcessTable,
+        mut unwinding: Option<&mut Unwinding>,
+    ) {
+        let mut owners: Vec<Option<Owned>> = vec![None; region.threads().len()];
         for count in region.counts() {
             let Some(thread) = region.threads().get(count.thread as usize) else {
                 continue;
             };
-            let (process, key) =
-                *owners[count.thread as usize].get_or_insert_with(|| self.owner(thread, table));
-            let user = region.stack(count.user_stack);
-            let kernel = region.stack(count.kernel_stack);
-            let class = self.trace(user, kernel, thread, key.map(|key| (key, &*table)));
-            let sample = SampleKey {
+            let owned = owners[count.thread as usize]
+                .get_or_insert_with(|| self.owned(thread, table))
+                .clone();
+            let kernel_ending = self.start_trace(region.stack(count.kernel_stack));
+            let user_ending = region
+                .stack(count.user_stack)
+                .map(|(addresses, ending)| self.user_frames(addresses, ending, owned.space()));
+            if let (Some(unwinding), Some(space)) = (&mut unwinding, &owned.space)
+                && unwinding.wants_to_know_use()
+                && let Some((addresses, _)) = region.stack(count.user_stack)
+            {
+                note_use(unwinding, addresses, space);
+            }
+            self.enter(
+                owned.process,
+                thread.caller_tid,
+                Comm::from_words(thread.key.comm),
+                Class::of(user_ending, kernel_ending),
+                count.ticks,
+            );
+        }
+        let Some(unwinding) = unwinding else {
+            return;
+        };
+        for (copy, words) in chunks.iter().flat_map(|chunk| chunk.copies()) {
+            let Some(thread) = region.threads().get(copy.thread as usize) else {
+                continue;
+            };
+            let owned = owners[copy.thread as usize]
+                .get_or_insert_with(|| self.owned(thread, table))
+                .clone();
+            let space = match owned.key {
+                Some(key) => table.address_space(key, copy.time_ns),
+                None => Arc::default(),
+            };
+            let kernel_ending = self.start_trace(region.stack(copy.kernel_stack));
+            let waiting = WaitingCopy {
+                awaits: FileId::default(),
+                process: owned.process,
                 tid: thread.caller_tid,
                 thread_name: Comm::from_words(thread.key.comm),
-                stack: self.traces.stack(&self.frames),
+                space,
+                kernel_frames: Vec::new(),
+                kernel_ending,
+                copy: *copy,
+                words: Box::default(),
             };
-            let process = &mut self.processes[process];
-            *process.samples.entry(sample).or_default() += count.ticks;
-            process.completeness.add(class, count.ticks);
+            self.add_copy(waiting, words, unwinding);
         }
     }
 
-    /// Puts the located frames of a stack trace into `self.frames`.
-    fn trace(
-        &mut self,
-        user: Option<(&[u64], Ending)>,
-        kernel: Option<(&[u64], Ending)>,
-        thread: &Thread,
-        process: Option<(ProcessKey, &ProcessTable)>,
-    ) -> Class {
-        self.frames.clear();
-        if let Some((addresses, _)) = kernel {
-            for (depth, address) in addresses.iter().enumerate() {
-                let frame = self.traces.kernel_frame(at_call(*address, depth));
-                self.frames.push(frame);
+    /// Walks the copies that waited for tables which have come.
+    pub fn walk_waiting(&mut self, unwinding: &mut Unwinding) {
+        for copy in std::mem::take(&mut self.waiting) {
+            if unwinding.is_awaited(copy.awaits) {
+                self.waiting.push(copy);
+            } else {
+                self.walk_again(copy, unwinding);
             }
         }
-        let user_ending = user.map(|(addresses, ending)| {
-            if let Some((key, table)) = process {
-                return self.locate(addresses, ending, thread, key, table);
+    }
+
+    /// Whether copies wait for tables.
+    pub fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Gives the copies that still wait as much of a walk as can be.
+    pub fn give_up_waiting(&mut self, unwinding: &mut Unwinding) {
+        self.waiting_bytes = MAX_WAITING_BYTES;
+        for copy in std::mem::take(&mut self.waiting) {
+            self.waiting_bytes = MAX_WAITING_BYTES;
+            self.walk_again(copy, unwinding);
+        }
+    }
+
+    fn walk_again(&mut self, mut copy: WaitingCopy, unwinding: &mut Unwinding) {
+        let words = std::mem::take(&mut copy.words);
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(words.len() * 8);
+        self.frames.clear();
+        self.frames.append(&mut copy.kernel_frames);
+        self.add_copy(copy, &words, unwinding);
+    }
+
+    /// Walks a copy, whose kernel half is in `self.frames`, or lets it wait.
+    fn add_copy(&mut self, mut copy: WaitingCopy, words: &[u64], unwinding: &mut Unwinding) {
+        let mut addresses = std::mem::take(&mut self.addresses);
+        let state = unwinding.walk(&copy.copy, words, &copy.space, &mut addresses);
+        let ending = match state {
+            CopyState::Walked(ending) => ending,
+            CopyState::Awaits(file) => {
+                let bytes = words.len() * 8;
+                if self.waiting_bytes + bytes <= MAX_WAITING_BYTES {
+                    self.addresses = addresses;
+                    self.waiting_bytes += bytes;
+                    copy.awaits = file;
+                    copy.words = words.into();
+                    copy.kernel_frames = self.frames.clone();
+                    self.waiting.push(copy);
+                    return;
+                }
+                Ending::TableMissing
             }
-            for (depth, address) in addresses.iter().enumerate() {
-                let frame = self.traces.unmapped_frame(at_call(*address, depth));
-                self.frames.push(frame);
-            }
-            ending
-        });
-        let class = Class::of(user_ending, kernel.map(|(_, ending)| ending));
+        };
+        let ending = self.user_frames(&addresses, ending, Some(&copy.space));
+        self.addresses = addresses;
+        let class = Class::of(Some(ending), copy.kernel_ending);
+        self.enter(copy.process, copy.tid, copy.thread_name, class, 1);
+    }
+
+    /// Begins a stack trace in `self.frames` with its kernel half.
+    fn start_trace(&mut self, kernel: Option<(&[u64], Ending)>) -> Option<Ending> {
+        self.frames.clear();
+        let (addresses, ending) = kernel?;
+        for (depth, address) in addresses.iter().enumerate() {
+            let frame = self.traces.kernel_frame(at_call(*address, depth));
+            self.frames.push(frame);
+        }
+        Some(ending)
+    }
+
+    /// Adds the frames of a user half; returns how it really ended. A caller
+    /// outside every executable mapping is none: what was taken for a frame
+    /// pointer was something else. `space` is that of a process which the table
+    /// can hold.
+    fn user_frames(
+        &mut self,
+        addresses: &[u64],
+        ending: Ending,
+        space: Option<&AddressSpace>,
+    ) -> Ending {
+        for (depth, address) in addresses.iter().enumerate() {
+            let address = at_call(*address, depth);
+            let frame = match space.map(|space| (space, space.at(address))) {
+                Some((_, Some(mapping))) => self.traces.mapped_frame(mapping, address),
+                Some((space, None)) if depth > 0 && space.complete => {
+                    return Ending::UnmappedAddress;
+                }
+                _ => self.traces.unmapped_frame(address),
+            };
+            self.frames.push(frame);
+        }
+        ending
+    }
+
+    /// Counts the stack trace in `self.frames`.
+    fn enter(&mut self, process: usize, tid: u32, thread_name: Comm, class: Class, ticks: u64) {
         if let Class::Ended(ending) = class
             && ending != Ending::Complete
         {
@@ -164,33 +311,23 @@ impl Attribution {
             let marker = self.traces.marker_frame(marker);
             self.frames.push(marker);
         }
-        class
+        let sample = SampleKey {
+            tid,
+            thread_name,
+            stack: self.traces.stack(&self.frames),
+        };
+        let process = &mut self.processes[process];
+        *process.samples.entry(sample).or_default() += ticks;
+        process.completeness.add(class, ticks);
     }
 
-    /// Locates the frames of a user half; returns how it really ended. A
-    /// caller outside every executable mapping is none: what was taken for a
-    /// frame pointer was something else.
-    fn locate(
-        &mut self,
-        addresses: &[u64],
-        ending: Ending,
-        thread: &Thread,
-        process: ProcessKey,
-        table: &ProcessTable,
-    ) -> Ending {
-        let time_ns = thread.first_seen_ns;
-        for (depth, address) in addresses.iter().enumerate() {
-            let address = at_call(*address, depth);
-            let frame = match table.locate(process, time_ns, address) {
-                Some(mapping) => self.traces.mapped_frame(&mapping, address),
-                None if depth > 0 && table.is_known_at(process, time_ns) => {
-                    return Ending::UnmappedAddress;
-                }
-                None => self.traces.unmapped_frame(address),
-            };
-            self.frames.push(frame);
+    fn owned(&mut self, thread: &Thread, table: &mut ProcessTable) -> Owned {
+        let (process, key) = self.owner(thread, table);
+        Owned {
+            process,
+            key,
+            space: key.map(|key| table.address_space(key, thread.first_seen_ns)),
         }
-        ending
     }
 
     /// The process of a thread, as a position in `self.processes`.
@@ -267,6 +404,23 @@ impl Attribution {
             .collect();
         for (position, key) in known {
             self.refresh(position, key, table);
+        }
+    }
+}
+
+impl Owned {
+    fn space(&self) -> Option<&AddressSpace> {
+        self.space.as_deref()
+    }
+}
+
+/// Tells which files a walked stack went through.
+fn note_use(unwinding: &mut Unwinding, addresses: &[u64], space: &AddressSpace) {
+    for address in addresses {
+        if let Some(mapping) = space.at(*address)
+            && let Backing::File(file) = &mapping.backing
+        {
+            unwinding.used(file.id);
         }
     }
 }

@@ -98,6 +98,8 @@ pub struct Options {
     pub cgroups: bool,
     /// How user stacks are walked.
     pub unwind: UnwindBy,
+    /// One stack in this many is checked by another walk; 0 for none.
+    pub check_every: u32,
     /// Table sizes and depths.
     pub limits: Limits,
     /// Time between two drains; `None` to go by the load.
@@ -122,6 +124,9 @@ pub const DEFAULT_LIMITS: Limits = Limits {
     user_frames: sampler_common::MAX_USER_FRAMES,
     kernel_frames: sampler_common::MAX_KERNEL_FRAMES,
     regions: u32::MAX,
+    copy_bytes: sampler_common::MAX_COPY_BYTES,
+    // By the number of CPUs.
+    copy_chunks: 0,
 };
 
 #[cfg(test)]
@@ -140,6 +145,7 @@ mod tests {
             },
             cgroups: false,
             unwind: UnwindBy::default(),
+            check_every: 0,
             limits: DEFAULT_LIMITS,
             drain_interval: None,
             fault_kernel_stack: false,

@@ -16,7 +16,7 @@ use super::options::{Options, Scope};
 use super::recording::{Lifecycle, Recording};
 use super::scope::{self, TargetError};
 use super::starting::{bring_into_scope, load, open_file_limit};
-use super::unwinding::Unwinding;
+use super::unwinding::{Shortage, Unwinding};
 use super::waiting::{any_readable_from, sleep_until, wait_for_all, watch};
 use crate::probe::host::{HostFacts, cpus};
 use crate::probe::{self, Drain, Programs, Sideband, Timers};
@@ -39,6 +39,8 @@ const TABLES: Duration = Duration::from_millis(10);
 /// The shortest time between two looks at the process events that woke us: what
 /// comes in faster is taken together.
 const LISTEN_PAUSE: Duration = Duration::from_millis(2);
+/// How long a recording that is over waits for the last unwind tables.
+const LAST_TABLES: Duration = Duration::from_secs(10);
 /// Descriptors that are not for pinned files.
 const RESERVED_FILES: u64 = 256;
 
@@ -86,7 +88,6 @@ pub struct Running {
     started: Instant,
     times_at_start: Vec<cpus::CpuTime>,
     interval: Duration,
-    lost_records: u64,
     peak_rss_bytes: u64,
 }
 
@@ -109,8 +110,8 @@ impl Running {
         };
         let possible = cpus::possible().map_err(system("list the possible CPUs"))?;
         let possible_cpus = possible.last().map_or(1, |last| last + 1);
-        let programs = load(&options, facts, possible_cpus)?;
-        let drain = programs.drain(possible_cpus)?;
+        let (programs, settings) = load(&options, facts, possible_cpus)?;
+        let drain = programs.drain(&settings, possible_cpus)?;
 
         // Listen first, read then: what happens in between is heard twice.
         let mut sideband =
@@ -124,9 +125,9 @@ impl Running {
             _ => None,
         };
         let watched = bring_into_scope(&options.scope, &programs, &targets, command.as_ref())?;
-        let mut unwinding = if options.wants_tables() {
+        let unwinding = if options.wants_tables() {
             let tables = programs.tables()?;
-            let started = Unwinding::start(tables);
+            let started = Unwinding::start(tables, settings.limits.user_frames);
             Some(started.map_err(system("start the building of unwind tables"))?)
         } else {
             None
@@ -139,7 +140,7 @@ impl Running {
             })
             .map_err(system("read /proc"))?;
 
-        let _lost_before_the_start = hear(&mut sideband, &mut table, unwinding.as_mut());
+        let _lost_before_the_start = hear(&mut sideband, &mut table);
         let symbolizer = Symbolizer::spawn(symbolize::Options {
             rss_bytes: cost::rss_bytes,
             ..symbolize::Options::default()
@@ -191,7 +192,6 @@ impl Running {
             start,
             started,
             times_at_start,
-            lost_records: 0,
             peak_rss_bytes: 0,
         })
     }
@@ -274,17 +274,12 @@ impl Running {
         let ledger = self.ledger();
         self.drain();
         self.drain();
+        self.finish_unwinding();
         self.attribution.refresh_all(&mut self.table);
         let rss_bytes = cost::rss_bytes();
         let names = self.symbolizer.finish();
         let counters = self.drain.counters();
         let sum = |of: fn(&probe::CpuCounters) -> u64| counters.iter().map(of).sum::<u64>();
-        if let Some(count @ 1..) = self.unwinding.as_ref().map(Unwinding::without_room) {
-            tracing::warn!(
-                count,
-                "files or processes found no room among the unwind tables"
-            );
-        }
         let scope_overflows = sum(|cpu| cpu.scope_overflows);
         if scope_overflows > 0 {
             tracing::warn!(
@@ -368,13 +363,13 @@ impl Running {
         }
         let mut news = None;
         let mut lost = 0;
-        drain.drain(|region| {
+        drain.drain(|region, copies| {
             // After the flip, so that every mapping of these samples is known.
             if news.is_none() {
-                lost += hear(sideband, table, unwinding.as_mut());
+                lost += hear(sideband, table);
                 news = Some(());
             }
-            attribution.add(region, table);
+            attribution.add(region, copies, table, unwinding.as_mut());
         });
         if let Some(unwinding) = &mut self.unwinding {
             unwinding.all_cpus_passed();
@@ -389,16 +384,41 @@ impl Running {
         self.unwinding.as_ref().is_some_and(Unwinding::waits)
     }
 
-    /// Hands the tables that are built to the kernel's side.
+    /// Uses the tables that were built.
     fn load_tables(&mut self) {
-        if let Some(unwinding) = &mut self.unwinding {
-            unwinding.load_built();
+        if let Some(unwinding) = &mut self.unwinding
+            && unwinding.take_built()
+        {
+            self.attribution.walk_waiting(unwinding);
         }
+    }
+
+    /// Waits a while for the tables that the last copies need.
+    fn finish_unwinding(&mut self) {
+        let deadline = Instant::now() + LAST_TABLES;
+        while self.attribution.waits() && self.waits_for_tables() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+            self.load_tables();
+        }
+        let Some(unwinding) = &mut self.unwinding else {
+            return;
+        };
+        self.attribution.give_up_waiting(unwinding);
+        let shortage = unwinding.shortage();
+        if shortage != Shortage::default() {
+            tracing::warn!(
+                not_loaded = shortage.not_loaded,
+                evicted = shortage.evicted,
+                "unwind tables found no room: stacks were copied instead"
+            );
+        }
+        self.symbolizer
+            .submit(self.attribution.traces.take_queries());
     }
 
     /// Takes what the side band has to say.
     fn listen(&mut self) {
-        let lost = hear(&mut self.sideband, &mut self.table, self.unwinding.as_mut());
+        let lost = hear(&mut self.sideband, &mut self.table);
         self.heard_losses(lost);
     }
 
@@ -407,7 +427,6 @@ impl Running {
         if lost == 0 {
             return;
         }
-        self.lost_records += lost;
         tracing::warn!(
             lost,
             "the kernel dropped process events; reading /proc again"
@@ -452,29 +471,11 @@ impl Running {
     }
 }
 
-/// Applies what the side band has to say, and publishes what follows from it.
-/// Returns how many records were lost.
-fn hear(
-    sideband: &mut Sideband,
-    table: &mut ProcessTable,
-    mut unwinding: Option<&mut Unwinding>,
-) -> u64 {
-    let mut lost = 0;
-    // Processes that are new to the kernel's side take a second round.
-    for _ in 0..2 {
-        if let Some(unwinding) = &mut unwinding {
-            unwinding.before_news();
-        }
-        let records = sideband.read();
-        lost += probe::lost(&records);
-        table.apply(records);
-        let again = unwinding
-            .as_mut()
-            .is_some_and(|unwinding| unwinding.update(table));
-        if !again {
-            break;
-        }
-    }
+/// Applies what the side band has to say. Returns how many records were lost.
+fn hear(sideband: &mut Sideband, table: &mut ProcessTable) -> u64 {
+    let records = sideband.read();
+    let lost = probe::lost(&records);
+    table.apply(records);
     lost
 }
 

@@ -1,10 +1,11 @@
 //! From what is asked and what the host is like to what the programs are told.
 
-use sampler_common::{Limits, RegisterLayout, ScopeKind, Settings, TaskLayout};
+use sampler_common::{Limits, RegisterLayout, ScopeKind, Settings};
 
 use super::options::{Options, Scope};
 use crate::probe::host::HostFacts;
 use crate::probe::host::cpus::clock_tick_ns;
+use crate::probe::host::task_layout::KernelLayout;
 use crate::process::Comm;
 
 /// The settings of a recording, without the pid namespace, which the kernel
@@ -12,7 +13,8 @@ use crate::process::Comm;
 pub fn settings(
     options: &Options,
     facts: &HostFacts,
-    task: TaskLayout,
+    layout: KernelLayout,
+    possible_cpus: u32,
     seed: [u64; 2],
 ) -> Settings {
     let scope = match &options.scope {
@@ -44,20 +46,29 @@ pub fn settings(
             options.scope,
             Scope::Processes { children: true, .. } | Scope::Command(_)
         )),
-        limits: limits(options, facts),
+        limits: limits(options, facts, possible_cpus),
         registers: if cfg!(target_arch = "aarch64") {
             RegisterLayout::AARCH64
         } else {
             RegisterLayout::X86_64
         },
-        task,
+        task: layout.task,
+        memory: layout.memory,
         tables: u32::from(options.wants_tables()),
+        check_every: options.check_every,
+        reserved: 0,
     }
 }
 
+/// Chunks of stack copies that all CPUs have together, at most: 32 MiB.
+const COPY_CHUNKS: u32 = 128;
+/// And one of them, for each generation.
+const COPY_CHUNKS_A_CPU: u32 = 8;
+
 /// The limits asked for, less what the kernel's own limit takes away.
-fn limits(options: &Options, facts: &HostFacts) -> Limits {
+fn limits(options: &Options, facts: &HostFacts, possible_cpus: u32) -> Limits {
     let mut limits = options.limits;
+    limits.copy_chunks = (COPY_CHUNKS / (2 * possible_cpus).max(1)).clamp(1, COPY_CHUNKS_A_CPU);
     if let Some(max_stack) = facts.sysctls.perf_event_max_stack_frames {
         let max_stack = u32::try_from(max_stack).unwrap_or(u32::MAX);
         limits.kernel_frames = limits.kernel_frames.min(max_stack.saturating_sub(1).max(1));

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::AsFd as _;
 
+use sampler_common::Settings;
+
 use super::command::HeldCommand;
 use super::error::{SessionError, system};
 use super::options::{Options, Scope};
@@ -12,13 +14,14 @@ use super::settings;
 use crate::probe::host::HostFacts;
 use crate::probe::{self, Programs};
 
-/// Loads the programs for this host and these options.
+/// Loads the programs for this host and these options; returns what they were
+/// told, too.
 pub(super) fn load(
     options: &Options,
     facts: &HostFacts,
     possible_cpus: u32,
-) -> Result<Programs, SessionError> {
-    let task = match &facts.task_layout {
+) -> Result<(Programs, Settings), SessionError> {
+    let layout = match &facts.layout {
         Ok(layout) => *layout,
         Err(error) => {
             return Err(SessionError::System {
@@ -27,7 +30,7 @@ pub(super) fn load(
             });
         }
     };
-    let mut settings = settings::settings(options, facts, task, random_seed()?);
+    let mut settings = settings::settings(options, facts, layout, possible_cpus, random_seed()?);
     if facts
         .pid_namespace
         .is_some_and(|namespace| !namespace.initial)
@@ -40,7 +43,7 @@ pub(super) fn load(
     if let Scope::Cgroup(cgroup) = &options.scope {
         programs.set_cgroup(cgroup.as_fd())?;
     }
-    Ok(programs)
+    Ok((programs, settings))
 }
 
 /// Tells the programs who is in scope at the start; returns those, or `None`

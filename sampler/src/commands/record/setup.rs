@@ -41,6 +41,7 @@ pub fn check(args: &RecordArgs) -> Result<Options, Failure> {
         },
         cgroups: args.group == Grouping::Cgroup,
         unwind: args.unwind,
+        check_every: 0,
         limits: limits(args)?,
         drain_interval: args.test.drain,
         fault_kernel_stack: args.test.fault.is_some(),

@@ -142,6 +142,16 @@ impl<'a> Btf<'a> {
         (!found.bitfield && found.offset_bits % 8 == 0).then_some(found.offset_bits / 8)
     }
 
+    /// Byte offset of a member of a member: `outer` is a structure in itself,
+    /// whatever its type is called.
+    pub fn nested_offset_bytes(&self, structure: &str, outer: &str, member: &str) -> Option<u32> {
+        let outer = self.member(structure, outer)?;
+        let inner = self.unqualified(outer.type_id)?;
+        let mut seen = HashSet::new();
+        let found = self.find_member(inner, member.as_bytes(), outer.offset_bits, &mut seen)?;
+        (!found.bitfield && found.offset_bits % 8 == 0).then_some(found.offset_bits / 8)
+    }
+
     /// Bytes of a member's type.
     pub fn member_size_bytes(&self, structure: &str, member: &str) -> Option<u32> {
         self.size_of(self.member(structure, member)?.type_id)

@@ -81,6 +81,12 @@ pub fn clock_tick_ns() -> u64 {
     1_000_000_000 / u64::try_from(hz).ok().filter(|&hz| hz > 0).unwrap_or(100)
 }
 
+/// Bytes of a page.
+pub fn page_bytes() -> u64 {
+    // SAFETY: sysconf takes a number and returns one.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
 /// The `cpuN` lines of `/proc/stat`; those that cannot be read are left out.
 pub fn parse_stat(text: &str, tick_ns: u64) -> Vec<CpuTime> {
     text.lines()

@@ -8,7 +8,7 @@ use super::lockdown::Lockdown;
 use super::pid_namespace::PidNamespace;
 use super::privilege::Privilege;
 use super::sysctl::{ResourceLimits, Sysctls};
-use super::task_layout::{self, LayoutError, TaskLayout};
+use super::task_layout::{self, KernelLayout, LayoutError};
 use super::{cpus, kernel};
 
 /// What this kernel and this caller can do.
@@ -20,8 +20,8 @@ pub struct HostFacts {
     pub online_cpus: Vec<u32>,
     /// The caller's rights; None without a `/proc`.
     pub privilege: Option<Privilege>,
-    /// Where the kernel keeps what is read of a thread.
-    pub task_layout: Result<TaskLayout, LayoutError>,
+    /// Where the kernel keeps what is read of a thread and its memory.
+    pub layout: Result<KernelLayout, LayoutError>,
     /// The kernel's own addresses, as far as they are shown.
     pub kernel_text: KernelText,
     /// Events that open.
@@ -51,7 +51,7 @@ impl HostFacts {
         Self {
             kernel_release: kernel::release(),
             privilege: Privilege::read().ok(),
-            task_layout: task_layout::read(),
+            layout: task_layout::read(),
             kernel_text: KernelText::read().unwrap_or_default(),
             events: Events::probe(online_cpus[0]),
             bpf: BpfFeatures::probe(),

@@ -11,7 +11,7 @@ use super::lockdown::Lockdown;
 use super::pid_namespace::PidNamespace;
 use super::privilege::{CapabilitySet, Privilege};
 use super::sysctl::{ResourceLimits, Sysctls};
-use super::task_layout::TaskLayout;
+use super::task_layout::KernelLayout;
 
 /// Root on a virtual machine of today: everything but hardware events.
 pub(crate) fn able_host() -> HostFacts {
@@ -24,7 +24,7 @@ pub(crate) fn able_host() -> HostFacts {
             bounding: CapabilitySet::ALL,
             initial_user_namespace: true,
         }),
-        task_layout: Ok(TaskLayout::default()),
+        layout: Ok(KernelLayout::default()),
         kernel_text: KernelText {
             start: Some(0xffff_ffff_8100_0000),
             entry: Some(0xffff_ffff_8100_0010..0xffff_ffff_8100_2000),

@@ -21,6 +21,7 @@ mod preflight;
 pub mod privilege;
 mod small_file;
 pub mod sysctl;
+pub mod memory_layout;
 pub mod task_layout;
 
 pub use facts::HostFacts;

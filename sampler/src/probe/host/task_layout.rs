@@ -5,6 +5,8 @@ use std::io;
 pub use sampler_common::TaskLayout;
 
 use super::btf::{self, Btf, BtfError};
+use super::cpus;
+use super::memory_layout::{MemoryLayout, memory_layout};
 
 /// A member that this kernel's structures do not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,10 +32,23 @@ pub enum LayoutError {
     Missing(#[from] MissingMember),
 }
 
+/// What the programs need to know of a kernel's structures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KernelLayout {
+    /// Of tasks.
+    pub task: TaskLayout,
+    /// Of mappings.
+    pub memory: MemoryLayout,
+}
+
 /// The layout of the running kernel.
-pub fn read() -> Result<TaskLayout, LayoutError> {
+pub fn read() -> Result<KernelLayout, LayoutError> {
     let bytes = btf::read_kernel().map_err(|error| LayoutError::Unreadable(error.kind()))?;
-    Ok(task_layout(&Btf::parse(&bytes)?)?)
+    let btf = Btf::parse(&bytes)?;
+    Ok(KernelLayout {
+        task: task_layout(&btf)?,
+        memory: memory_layout(&btf, cpus::page_bytes()),
+    })
 }
 
 /// Looks all of them up.
@@ -80,7 +95,7 @@ mod tests {
                 eprintln!("skipped: this kernel shows no BTF");
                 return;
             }
-            layout => layout.unwrap(),
+            layout => layout.unwrap().task,
         };
         // `pid` and `tgid` are neighbours of four bytes, and a `upid` is a
         // number, its padding and a pointer.

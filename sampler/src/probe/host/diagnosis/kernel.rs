@@ -27,7 +27,7 @@ pub(super) fn version(facts: &HostFacts) -> Finding {
 }
 
 pub(super) fn types(facts: &HostFacts) -> Finding {
-    match &facts.task_layout {
+    match &facts.layout {
         Ok(_) => Finding::ok("BTF", super::super::btf::KERNEL_BTF),
         Err(error) => Finding::not_ok(
             "BTF",

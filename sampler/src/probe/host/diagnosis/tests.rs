@@ -44,7 +44,7 @@ fn whatever_is_not_ok_has_a_cost_and_a_fix_and_no_fix_needs_sudo() {
     let mut locked = nobody(able_host());
     locked.lockdown = Lockdown::Confidentiality;
     locked.kernel_release = "4.9".to_owned();
-    locked.task_layout = Err(LayoutError::Unreadable(io::ErrorKind::NotFound));
+    locked.layout = Err(LayoutError::Unreadable(io::ErrorKind::NotFound));
     locked.cgroups.version2.clear();
     for finding in diagnose(&locked).findings {
         if finding.state != State::Ok {
@@ -156,7 +156,7 @@ fn confidentiality_bars_recording_and_integrity_does_not() {
 #[test]
 fn without_btf_there_is_no_recording() {
     let mut host = able_host();
-    host.task_layout = Err(LayoutError::Unreadable(io::ErrorKind::NotFound));
+    host.layout = Err(LayoutError::Unreadable(io::ErrorKind::NotFound));
     assert_eq!(blocker(&host), Some("BTF"));
 }
 

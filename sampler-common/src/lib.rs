@@ -32,7 +32,7 @@ pub use maple::{
     ALLOCATION_END_AT, ALLOCATION_SLOTS_AT, LEVELS, NODE_WORDS, NodeReference, RANGE_SLOTS_AT,
 };
 pub use outcome::Outcome;
-pub use place::{CHUNK_WORDS, PLACE_PROBES, PLACES, TablePlace, place_slot};
+pub use place::{CHUNK_WORDS, PLACE_PROBES, PLACE_SEGMENTS, PLACES, TablePlace, place_slot};
 pub use region::{
     ARENA_SLACK_WORDS, ARENA_WORDS, COUNTS, Count, Full, NO_STACK, Region, RegionWriter,
     STACK_HEADER_WORDS, STACK_INDEX, THREADS, Thread, ThreadKey, stack_header, stack_header_parts,

@@ -15,13 +15,19 @@ pub const PLACE_PROBES: u32 = 8;
 /// Words of a chunk of tables: a power of two.
 pub const CHUNK_WORDS: usize = 64 * 1024;
 
-/// Where one file's table lies among the chunks.
+/// Executable segments of a file that a table may cover.
+///
+/// Each has a place of its own, since each may be shifted differently between
+/// file and memory; that of number N is known by the file's address plus N.
+pub const PLACE_SEGMENTS: u64 = 4;
+
+/// Where the table of a file's segment lies among the chunks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct TablePlace {
     /// Address of the inode, or [`TablePlace::VDSO`]; 0 for an unused slot.
     pub file: u64,
-    /// The lowest file offset that the table covers, a multiple of 256.
+    /// The lowest file offset that it covers, a multiple of 256.
     pub first_offset: u64,
     /// Buckets of 256 bytes, or one of the numbers below. Written last.
     pub buckets: u32,
@@ -29,8 +35,8 @@ pub struct TablePlace {
     pub index_word: u32,
     /// The word of its first row.
     pub rows_word: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// How many segments the file has, in the place of the first.
+    pub segments: u32,
 }
 
 impl TablePlace {

@@ -72,6 +72,9 @@ pub struct MemoryLayout {
     pub vdso: u32,
     /// `mm_struct.start_stack`: where the first thread's stack began.
     pub start_stack: u32,
+    /// `mm_struct.start_code`: where the program's code begins, and 0 until
+    /// the program is about to start.
+    pub start_code: u32,
     /// `vm_area_struct.vm_start`.
     pub area_start: u32,
     /// `vm_area_struct.vm_end`.
@@ -90,6 +93,8 @@ pub struct MemoryLayout {
     pub inode_number: u32,
     /// log2 of the bytes of a page.
     pub page_shift: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Where an architecture's `pt_regs` keeps what a walk starts from, in words

@@ -11,7 +11,11 @@ use sampler_common::{
 use crate::maps::COPIES;
 use crate::settings::setting;
 use crate::task::read_kernel;
-use crate::window::read_piece;
+use crate::window::{PAGE_BYTES, read_piece};
+
+/// What lies this far below the stack pointer is copied too: by many tables a
+/// register that was just popped is still where it was saved.
+const BELOW_STACK_POINTER_BYTES: u64 = 256;
 
 /// What a copy is taken for.
 pub struct Wanted {
@@ -61,7 +65,15 @@ pub unsafe fn ship(cpu: *mut CpuState, wanted: &Wanted) -> Result<(), Full> {
     // SAFETY: the state is this CPU's; masked to the room of the scratch.
     let address = unsafe {
         let saved = (&raw const (*cpu).scratch).cast::<u64>();
-        *saved.add((setting!(registers.stack_pointer) & 63) as usize) & !7
+        let stack_pointer = *saved.add((setting!(registers.stack_pointer) & 63) as usize);
+        // The page below may never have been touched.
+        let below = stack_pointer & (PAGE_BYTES - 1);
+        let below = if below < BELOW_STACK_POINTER_BYTES {
+            below
+        } else {
+            BELOW_STACK_POINTER_BYTES
+        };
+        stack_pointer.wrapping_sub(below) & !7
     };
     let wanted_bytes = wanted_bytes(cpu, address);
     let room = COPY_HEADER_WORDS as u64 + wanted_bytes / 8;

@@ -82,16 +82,16 @@ pub unsafe fn find(cpu: *mut CpuState, address: u64) -> Found {
         }
         let offset = word(setting!(memory.area_page_offset)) << (setting!(memory.page_shift) & 31);
         let file = file(state, word(setting!(memory.area_file)), start, end);
-        let place = if file == 0 {
-            Some(WalkMapping::FRAME_POINTER)
-        } else {
-            tables::place_of(file)
-        };
         // The image of the vDSO begins where its mapping does.
         let bias = if file == TablePlace::VDSO {
             start
         } else {
             start.wrapping_sub(offset)
+        };
+        let place = if file == 0 {
+            Some(WalkMapping::FRAME_POINTER)
+        } else {
+            tables::place_of(file, address.wrapping_sub(bias))
         };
         let found = WalkMapping {
             start,

@@ -4,17 +4,41 @@ use core::ptr::read_volatile;
 
 use sampler_common::unwind::x86_64::Rule;
 use sampler_common::unwind::{PackedRule, Row, find_rule};
-use sampler_common::{CHUNK_WORDS, PLACE_PROBES, PLACES, TablePlace, WalkMapping, place_slot};
+use sampler_common::{CHUNK_WORDS, PLACE_PROBES, PLACE_SEGMENTS, PLACES, TablePlace, WalkMapping, place_slot};
 
 use crate::maps::{CHUNKS, PLACE_TABLE};
 
-/// The position of a file's place; `None` if its table is not loaded.
+/// The position of the place that covers an offset of a file; `None` if the
+/// file's table is not loaded.
 #[inline(always)]
-pub fn place_of(file: u64) -> Option<u32> {
+pub fn place_of(file: u64, offset: u64) -> Option<u32> {
     let table = PLACE_TABLE.get_ptr(0)?.cast::<TablePlace>();
+    let first = position(table, file)?;
+    let mut found = first;
+    let mut segment = 1;
+    while segment < PLACE_SEGMENTS {
+        // SAFETY: masked to the table's length.
+        unsafe {
+            let place = &*table.add(found as usize & (PLACES - 1));
+            let bucket = offset.wrapping_sub(place.first_offset) >> 8;
+            let segments = (*table.add(first as usize & (PLACES - 1))).segments;
+            if bucket < u64::from(place.buckets) || segment >= u64::from(segments) {
+                break;
+            }
+        }
+        found = position(table, file + segment)?;
+        segment += 1;
+    }
+    Some(found)
+}
+
+/// The position of the place with this name; `None` if there is none, or if it
+/// is not valid.
+#[inline(always)]
+fn position(table: *const TablePlace, name: u64) -> Option<u32> {
     let mut probe = 0;
     while probe < PLACE_PROBES {
-        let slot = place_slot(file, probe);
+        let slot = place_slot(name, probe);
         // SAFETY: `place_slot` is below the table's length; user space writes
         // both as whole words, `buckets` last.
         let (found, buckets) = unsafe {
@@ -24,7 +48,7 @@ pub fn place_of(file: u64) -> Option<u32> {
                 read_volatile(&raw const (*place).buckets),
             )
         };
-        if found == file {
+        if found == name {
             return (buckets != TablePlace::NOT_LOADED).then_some(slot as u32);
         }
         probe += 1;

@@ -244,6 +244,14 @@ unsafe fn start_by_tables(task: Task, cpu: *mut CpuState, registers: Registers) 
     }
 }
 
+/// Whether the kernel has yet to say where the code of a program begins: it
+/// does so last of all before it starts it.
+#[inline(always)]
+fn is_between_programs(memory: u64) -> bool {
+    let at = setting!(memory.start_code);
+    at != 0 && read_kernel::<u64>(memory + u64::from(at)) == Some(0)
+}
+
 /// The user half of the current stack trace.
 ///
 /// # Safety
@@ -298,6 +306,12 @@ pub unsafe fn user(
             let registers = Registers::interrupted(program_counter, stack_pointer, frame_pointer);
             start_by_tables(task, cpu, registers);
             bpf_loop(callers, table_step as *mut c_void, stepping, 0);
+            // An exec has thrown away the program that called it, and not
+            // begun the next: the registers belong to neither stack.
+            let nothing_walked = (*state).length == 1 && (*state).ending != Ending::Complete as u32;
+            if nothing_walked && is_between_programs((*state).memory) {
+                return Ok(UserHalf::None);
+            }
             match (*state).ending {
                 TO_BE_COPIED => return Ok(UserHalf::ToBeCopied),
                 0 => Ending::Complete,

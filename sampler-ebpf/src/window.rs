@@ -10,7 +10,7 @@ use sampler_common::{COPY_PIECE_BYTES, CpuState, Memory, WINDOW_WORDS};
 /// function saved lie below its return address.
 const BELOW_BYTES: u64 = 128;
 /// No mapping ends inside a page of this size.
-const PAGE_BYTES: u64 = 4096;
+pub const PAGE_BYTES: u64 = 4096;
 
 /// The memory of the current process, through this CPU's window.
 pub struct Window(pub *mut CpuState);

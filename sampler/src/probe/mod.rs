@@ -15,5 +15,5 @@ pub use drain::{CpuCounters, Drain};
 pub use event::{Event, UnknownEvent};
 pub use programs::{LoadError, Programs, own_pid_namespace};
 pub use sideband::{Sideband, lost};
-pub use tables::{LoadedTable, NoRoom, Tables, WalkedBy};
+pub use tables::{LoadedTable, NoRoom, Part, Tables, WalkedBy};
 pub use ticks::Timers;

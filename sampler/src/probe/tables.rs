@@ -8,7 +8,9 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use sampler_common::unwind::{BUCKET_SHIFT, PackedRule, Row, find_rule};
-use sampler_common::{CHUNK_WORDS, PLACE_PROBES, PLACES, TablePlace, place_slot};
+use sampler_common::{
+    CHUNK_WORDS, PLACE_PROBES, PLACE_SEGMENTS, PLACES, TablePlace, place_slot,
+};
 
 use super::mapped::MappedArray;
 
@@ -20,10 +22,30 @@ pub struct NoRoom;
 /// A table among the words that both sides share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadedTable {
-    first_offset: u64,
-    buckets: u32,
     words: Words,
     index_words: u32,
+    /// What it covers of the file.
+    parts: [Part; PLACE_SEGMENTS as usize],
+}
+
+/// An executable segment of a file, as its table covers it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Part {
+    /// The lowest file offset, a multiple of 256.
+    pub first_offset: u64,
+    /// Buckets of 256 bytes; none of a part that is not there.
+    pub buckets: u32,
+    /// The number of the first of them in the table's index.
+    pub first_bucket: u32,
+}
+
+impl Part {
+    /// The bucket of an offset, in the table's index.
+    fn bucket(&self, file_offset: u64) -> Option<usize> {
+        let from_first = file_offset.checked_sub(self.first_offset)?;
+        let bucket = u32::try_from(from_first >> BUCKET_SHIFT).ok()?;
+        (bucket < self.buckets).then_some((self.first_bucket + bucket) as usize)
+    }
 }
 
 impl LoadedTable {
@@ -87,13 +109,14 @@ impl Tables {
     }
 
     /// Loads a table: its bucket index, with one word more than it has
-    /// buckets, and its rows. `first_offset` is the lowest file offset that it
-    /// covers, a multiple of 256. No walk uses it before it is [bound].
+    /// buckets, and its rows. `parts` says what it covers of the file; those
+    /// that are too many are walked by frame pointers. No walk uses it before
+    /// it is [bound].
     ///
     /// [bound]: Self::bind
     pub fn load(
         &mut self,
-        first_offset: u64,
+        parts: &[Part],
         index: &[u32],
         rows: &[u32],
     ) -> Result<LoadedTable, NoRoom> {
@@ -106,12 +129,21 @@ impl Tables {
             to.add(index.len())
                 .copy_from_nonoverlapping(rows.as_ptr(), rows.len());
         }
-        Ok(LoadedTable {
-            first_offset,
-            buckets: (index.len() as u32).saturating_sub(1),
+        let buckets = (index.len() as u32).saturating_sub(1);
+        let mut table = LoadedTable {
             words,
             index_words: index.len() as u32,
-        })
+            parts: [Part::default(); PLACE_SEGMENTS as usize],
+        };
+        let inside = |part: &&Part| {
+            part.first_bucket
+                .checked_add(part.buckets)
+                .is_some_and(|end| end <= buckets)
+        };
+        for (to, from) in table.parts.iter_mut().zip(parts.iter().filter(inside)) {
+            *to = *from;
+        }
+        Ok(table)
     }
 
     /// Takes a table's words back. It must not be bound any more.
@@ -121,11 +153,10 @@ impl Tables {
 
     /// The rule at an offset of a file, from its loaded table.
     pub fn rule_at(&self, table: LoadedTable, file_offset: u64) -> Option<PackedRule> {
-        let from_first = file_offset.checked_sub(table.first_offset)?;
-        let bucket = u32::try_from(from_first >> BUCKET_SHIFT).ok()?;
-        if bucket >= table.buckets {
-            return None;
-        }
+        let bucket = table
+            .parts
+            .iter()
+            .find_map(|part| part.bucket(file_offset))?;
         // SAFETY: the words are the table's as long as it is loaded, and only
         // this side writes them.
         let words = unsafe {
@@ -134,7 +165,7 @@ impl Tables {
             std::slice::from_raw_parts(from, table.words.length as usize)
         };
         let (index, rows) = words.split_at(table.index_words as usize);
-        let (first, end) = (index[bucket as usize], index[bucket as usize + 1]);
+        let (first, end) = (index[bucket], index[bucket + 1]);
         find_rule(
             |number| rows.get(number as usize).copied().map(Row),
             first,
@@ -147,40 +178,70 @@ impl Tables {
     /// the kernel's side knows it by; it must be held open until it is unbound.
     pub fn bind(&mut self, file: u64, by: WalkedBy) -> Result<(), NoRoom> {
         // One that was just taken back may still be in use.
-        if self.place(file, file).is_some() {
+        if (file..file + PLACE_SEGMENTS).any(|name| self.place(name, name).is_some()) {
             return Err(NoRoom);
         }
-        let place = self.place(file, 0).ok_or(NoRoom)?;
-        let (buckets, first_offset, index_word, rows_word) = match by {
-            WalkedBy::FramePointers => (TablePlace::FRAME_POINTER, 0, 0, 0),
-            WalkedBy::Table(table) => (
-                table.buckets,
-                table.first_offset,
-                table.words.first,
-                table.words.first + table.index_words,
-            ),
+        let WalkedBy::Table(table) = by else {
+            return self.fill_place(
+                file,
+                TablePlace {
+                    file,
+                    buckets: TablePlace::FRAME_POINTER,
+                    segments: 1,
+                    ..TablePlace::default()
+                },
+            );
         };
+        let parts = table.parts.iter().filter(|part| part.buckets > 0);
+        let segments = parts.clone().count() as u32;
+        // The first one last: it leads to the others.
+        for (number, part) in (0..).zip(parts).collect::<Vec<_>>().into_iter().rev() {
+            let filled = self.fill_place(
+                file + number,
+                TablePlace {
+                    file: file + number,
+                    first_offset: part.first_offset,
+                    buckets: part.buckets,
+                    index_word: table.words.first + part.first_bucket,
+                    rows_word: table.words.first + table.index_words,
+                    segments,
+                },
+            );
+            if filled.is_err() {
+                self.unbind(file);
+                return filled;
+            }
+        }
+        Ok(())
+    }
+
+    fn fill_place(&mut self, name: u64, filled: TablePlace) -> Result<(), NoRoom> {
+        let place = self.place(name, 0).ok_or(NoRoom)?;
         let place = self.place_at(place);
         // SAFETY: the place lies in the array, and only this side writes it;
         // `buckets` is what makes it valid, and stored after everything else.
         unsafe {
-            (&raw mut (*place).first_offset).write_volatile(first_offset);
-            (&raw mut (*place).index_word).write_volatile(index_word);
-            (&raw mut (*place).rows_word).write_volatile(rows_word);
-            AtomicU64::from_ptr(&raw mut (*place).file).store(file, Ordering::SeqCst);
-            AtomicU32::from_ptr(&raw mut (*place).buckets).store(buckets, Ordering::SeqCst);
+            (&raw mut (*place).first_offset).write_volatile(filled.first_offset);
+            (&raw mut (*place).index_word).write_volatile(filled.index_word);
+            (&raw mut (*place).rows_word).write_volatile(filled.rows_word);
+            (&raw mut (*place).segments).write_volatile(filled.segments);
+            AtomicU64::from_ptr(&raw mut (*place).file).store(name, Ordering::SeqCst);
+            AtomicU32::from_ptr(&raw mut (*place).buckets).store(filled.buckets, Ordering::SeqCst);
         }
         Ok(())
     }
 
     /// Makes the kernel's side forget a file.
     pub fn unbind(&mut self, file: u64) {
-        if let Some(slot) = self.place(file, file) {
-            let place = self.place_at(slot);
-            // SAFETY: the place lies in the array, and only this side writes it.
-            unsafe { AtomicU32::from_ptr(&raw mut (*place).buckets) }
-                .store(TablePlace::NOT_LOADED, Ordering::SeqCst);
-            self.resting_places.push(slot);
+        for name in file..file + PLACE_SEGMENTS {
+            if let Some(slot) = self.place(name, name) {
+                let place = self.place_at(slot);
+                // SAFETY: the place lies in the array, and only this side
+                // writes it.
+                unsafe { AtomicU32::from_ptr(&raw mut (*place).buckets) }
+                    .store(TablePlace::NOT_LOADED, Ordering::SeqCst);
+                self.resting_places.push(slot);
+            }
         }
     }
 
@@ -294,7 +355,12 @@ mod tests {
         let rows: Vec<u32> = (0..buckets)
             .map(|bucket| Row::new(0, PackedRule::from_bits(bucket)).0)
             .collect();
-        tables.load(0x1000, &index, &rows).unwrap()
+        let whole = Part {
+            first_offset: 0x1000,
+            buckets,
+            first_bucket: 0,
+        };
+        tables.load(&[whole], &index, &rows).unwrap()
     }
 
     #[test]
@@ -337,20 +403,58 @@ mod tests {
     }
 
     #[test]
+    fn segments_that_are_shifted_differently_have_places_of_their_own() {
+        let mut tables = tables();
+        let index: Vec<u32> = (0..=10).collect();
+        let rows: Vec<u32> = (0..10)
+            .map(|bucket| Row::new(0, PackedRule::from_bits(bucket)).0)
+            .collect();
+        let part = |first_offset, buckets, first_bucket| Part {
+            first_offset,
+            buckets,
+            first_bucket,
+        };
+        // The last one reaches beyond the table.
+        let parts = [part(0x1000, 2, 0), part(0x9000, 3, 7), part(0xa000, 3, 8)];
+        let table = tables.load(&parts, &index, &rows).unwrap();
+        for (offset, bits) in [
+            (0x1100, Some(1)),
+            (0x1200, None),
+            (0x9000, Some(7)),
+            (0x92ff, Some(9)),
+            (0xa000, None),
+        ] {
+            let rule = tables.rule_at(table, offset);
+            assert_eq!(rule.map(PackedRule::bits), bits, "{offset:#x}");
+        }
+        let file = 0xffff_8880_0123_4560;
+        tables.bind(file, WalkedBy::Table(table)).unwrap();
+        let (first, second) = (
+            seen(&tables, file).unwrap(),
+            seen(&tables, file + 1).unwrap(),
+        );
+        assert_eq!((first.segments, first.first_offset), (2, 0x1000));
+        assert_eq!(second.index_word, first.index_word + 7);
+        assert_eq!(second.rows_word, first.rows_word);
+        tables.unbind(file);
+        assert_eq!((seen(&tables, file), seen(&tables, file + 1)), (None, None));
+    }
+
+    #[test]
     fn words_are_reused_only_after_every_cpu_has_passed() {
         let mut tables = tables();
         let room = 2 * CHUNK_WORDS as u32;
         let first = small(&mut tables, 100);
         let rest = room - first.words.length;
-        let filler = tables.load(0, &[], &vec![0; rest as usize]).unwrap();
-        assert_eq!(tables.load(0, &[0], &[]), Err(NoRoom));
+        let filler = tables.load(&[], &[], &vec![0; rest as usize]).unwrap();
+        assert_eq!(tables.load(&[], &[0], &[]), Err(NoRoom));
         tables.unload(first);
-        assert_eq!(tables.load(0, &[0], &[]), Err(NoRoom), "it may be read");
+        assert_eq!(tables.load(&[], &[0], &[]), Err(NoRoom), "it may be read");
         tables.wait_for_cpus();
         tables.unload(filler);
         tables.all_cpus_passed();
         assert_eq!(small(&mut tables, 100).words, first.words);
-        assert_eq!(tables.load(0, &[0], &[]), Err(NoRoom), "it may be read");
+        assert_eq!(tables.load(&[], &[0], &[]), Err(NoRoom), "it may be read");
     }
 
     #[test]
@@ -395,8 +499,13 @@ mod tests {
         let rows: Vec<u32> = (0..CHUNK_WORDS as u32 + 5)
             .map(|_| Row::new(0, PackedRule::from_bits(9)).0)
             .collect();
+        let whole = Part {
+            first_offset: 0,
+            buckets: 2,
+            first_bucket: 0,
+        };
         let table = tables
-            .load(0, &[0, 1, rows.len() as u32], &rows)
+            .load(&[whole], &[0, 1, rows.len() as u32], &rows)
             .unwrap();
         assert_eq!(
             tables.rule_at(table, 0).map(PackedRule::bits),

@@ -26,6 +26,7 @@ fn look_up(btf: &Btf<'_>, page_bytes: u64) -> Option<MemoryLayout> {
         lock_sequence: offset("mm_struct", "mm_lock_seq").unwrap_or(0),
         vdso: btf.nested_offset_bytes("mm_struct", "context", "vdso")?,
         start_stack: offset("mm_struct", "start_stack")?,
+        start_code: offset("mm_struct", "start_code")?,
         area_start: area("vm_start")?,
         area_end: area("vm_end")?,
         area_memory: area("vm_mm")?,
@@ -35,6 +36,7 @@ fn look_up(btf: &Btf<'_>, page_bytes: u64) -> Option<MemoryLayout> {
         file_inode: offset("file", "f_inode")?,
         inode_number: offset("inode", "i_ino")?,
         page_shift: page_bytes.ilog2(),
+        reserved: 0,
     })
 }
 

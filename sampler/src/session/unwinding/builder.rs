@@ -1,4 +1,6 @@
-//! Building unwind tables, on a thread of its own.
+//! Building unwind tables, on threads of their own: one for small files, which
+//! are many, quickly done and in most stacks, and one for the large ones, for
+//! which nobody else should have to wait.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -50,23 +52,31 @@ pub(super) struct Built {
     pub table: Option<Table>,
 }
 
-/// The thread, as those who order see it.
+/// Files from this size on are large: some ten milliseconds of work.
+const LARGE_BYTES: u64 = 8 << 20;
+
+/// The threads, as those who order see them.
 #[derive(Debug)]
 pub(super) struct Builder {
-    orders: Sender<Order>,
+    small: Sender<Order>,
+    large: Sender<Order>,
     built: Receiver<Built>,
     waiting: usize,
 }
 
 impl Builder {
     pub fn start() -> io::Result<Self> {
-        let (orders, ordered) = mpsc::channel();
         let (deliver, built) = mpsc::channel();
-        thread::Builder::new()
-            .name("tables".to_owned())
-            .spawn(move || build_all(&ordered, &deliver))?;
+        let start = |name: &str, deliver: Sender<Built>| {
+            let (orders, ordered) = mpsc::channel();
+            thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || build_all(&ordered, &deliver))
+                .map(|_| orders)
+        };
         Ok(Self {
-            orders,
+            small: start("tables", deliver.clone())?,
+            large: start("large-tables", deliver)?,
             built,
             waiting: 0,
         })
@@ -78,8 +88,13 @@ impl Builder {
             size_bytes: file.size_bytes().unwrap_or(u64::MAX),
             file: Arc::clone(file),
         };
+        let thread = if order.size_bytes < LARGE_BYTES {
+            &self.small
+        } else {
+            &self.large
+        };
         // Fails only when the thread has died.
-        let accepted = self.orders.send(order).is_ok();
+        let accepted = thread.send(order).is_ok();
         self.waiting += usize::from(accepted);
         accepted
     }
@@ -97,8 +112,7 @@ impl Builder {
     }
 }
 
-/// Builds what is ordered, the smallest files first: they are many, quickly
-/// done, and in most stacks.
+/// Builds what is ordered, the smallest files first.
 fn build_all(orders: &Receiver<Order>, deliver: &Sender<Built>) {
     let mut waiting = BinaryHeap::new();
     loop {

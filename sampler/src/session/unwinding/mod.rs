@@ -14,13 +14,14 @@ use std::io;
 use std::sync::Arc;
 
 use sampler_common::unwind::x86_64::Rule;
+use sampler_common::unwind::{BUCKET_BYTES, BUCKET_SHIFT, PackedRule};
 use sampler_common::{Ending, StackCopy, TablePlace};
 
 use self::builder::{Builder, Built};
 use self::walk::{Code, Walked};
 use crate::object::unwind::Table;
 use crate::object::{FileId, PinnedFile};
-use crate::probe::{LoadedTable, NoRoom, Tables, WalkedBy};
+use crate::probe::{LoadedTable, NoRoom, Part, Tables, WalkedBy};
 use crate::process::{AddressSpace, Backing};
 use crate::symbolize;
 
@@ -204,7 +205,7 @@ impl Unwinding {
                 let loaded = *loaded;
                 self.tables.rule_at(loaded, offset)
             }
-            State::Kept(table) => table.rule_at(offset.wrapping_add(shift(table))),
+            State::Kept(table) => rule_at(table, offset),
         };
         Code::Rule(rule.unwrap_or(Rule::GAP_FRAME_POINTER))
     }
@@ -300,7 +301,7 @@ impl Unwinding {
 
     /// Hands a table to the kernel's side, or keeps it until there is room.
     fn load(&mut self, table: Table) -> State {
-        match self.tables.load(first_offset(&table), &table.index, &table.rows) {
+        match self.tables.load(&parts(&table), &table.index, &table.rows) {
             Ok(loaded) => State::Loaded(loaded),
             Err(NoRoom) => {
                 self.shortage.not_loaded += 1;
@@ -332,7 +333,7 @@ impl Unwinding {
             let bytes = table.bytes();
             let loaded = self
                 .tables
-                .load(first_offset(table), &table.index, &table.rows);
+                .load(&parts(table), &table.index, &table.rows);
             match loaded {
                 Ok(loaded) => {
                     if let Some(known) = self.files.get_mut(&id) {
@@ -382,17 +383,27 @@ impl Unwinding {
     }
 }
 
-/// The lowest file offset that a table covers.
-///
-/// Mappings are known by file offset. The code of a file lies in one segment as
-/// a rule; where there are more, they are shifted alike.
-fn first_offset(table: &Table) -> u64 {
-    table.lowest.wrapping_sub(shift(table))
+/// What a table, which goes by addresses, covers of its file.
+fn parts(table: &Table) -> Vec<Part> {
+    let bucket = |address: u64| (address.saturating_sub(table.lowest) >> BUCKET_SHIFT) as u32;
+    let mut parts = Vec::new();
+    for segment in &table.segments {
+        let first_bucket = bucket(segment.address);
+        let end = bucket((segment.address + segment.size).next_multiple_of(BUCKET_BYTES));
+        parts.push(Part {
+            first_offset: segment.file_offset & !(BUCKET_BYTES - 1),
+            buckets: end - first_bucket,
+            first_bucket,
+        });
+    }
+    parts
 }
 
-/// What to add to a file offset to get the address that the table goes by.
-fn shift(table: &Table) -> u64 {
-    table.segments.first().map_or(0, |segment| {
-        segment.address.wrapping_sub(segment.file_offset)
+/// The rule at an offset of a file, from a table that is kept here.
+fn rule_at(table: &Table, file_offset: u64) -> Option<PackedRule> {
+    table.segments.iter().find_map(|segment| {
+        let from_start = file_offset.checked_sub(segment.file_offset)?;
+        let address = segment.address + from_start;
+        segment.holds(address).then(|| table.rule_at(address))?
     })
 }

@@ -52,7 +52,7 @@ fn in_ci() -> bool {
 fn check(program: &Program, measured: &Measurement) -> Result<Completion, Failed> {
     let (samples, complete) = (measured.tally.samples(), measured.tally.complete());
     // Ticks meet each stretch of CPU time by chance: at worst as Poisson has it.
-    let delivered = measured.expected() * (1.0 - measured.undelivered);
+    let delivered = measured.expected() * (1.0 - measured.disturbance.undelivered);
     let least_samples = delivered - DEVIATIONS * delivered.sqrt();
     if (samples as f64) < least_samples {
         return Err(format!(

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-/// So many functions, each a translation unit's worth of an optimizer's day.
-pub const FUNCTIONS: usize = 2_000;
+/// Some seconds of work for each compiler.
+const C_FUNCTIONS: usize = 400;
+const RUST_FUNCTIONS: usize = 2_000;
 
 /// Numbers that look random and are the same everywhere (Marsaglia's xorshift).
 struct Numbers(u64);
@@ -17,50 +18,46 @@ impl Numbers {
     }
 }
 
-/// A C file.
+/// A C file: functions with a loop and a `switch`, each of which calls the one before.
 pub fn c_source() -> String {
     let mut numbers = Numbers(1);
     let mut text = String::from("#include <stdint.h>\n");
-    for function in 0..FUNCTIONS {
+    for function in 0..C_FUNCTIONS {
         let (a, b) = (numbers.below(50) + 3, numbers.below(9) + 1);
-        let callee = match function {
-            0 => "x".into(),
-            _ => format!("f{}(x ^ t[i & 15], n - 1)", function - 1),
-        };
+        let before = function.saturating_sub(1);
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "uint64_t f{function}(uint64_t x, int n) {{\n\
-             \x20   uint64_t t[16], s = x;\n\
-             \x20   for (int i = 0; i < 16; i++) t[i] = x * {a} + i;\n\
-             \x20   for (int i = 0; i < n; i++) {{\n\
-             \x20       if (t[i & 15] % {a} == {b}) s += {callee};\n\
-             \x20       else switch (s % 5) {{ case 0: s ^= t[(i + {b}) & 15]; break;\n\
-             \x20           case 1: s = (s << {b}) | (s >> (64 - {b})); break; default: t[s & 15] -= s; }}\n\
-             \x20   }}\n    return s;\n}}\n"
+            "__attribute__((noinline)) uint64_t f{function}(uint64_t x, int n) {{\n\
+             \x20   uint64_t s = x;\n\
+             \x20   for (int i = 0; i < n; i++)\n\
+             \x20       switch (s % 5) {{\n\
+             \x20       case 0: s ^= s << {b}; break;\n\
+             \x20       case 1: s *= {a}; break;\n\
+             \x20       default: s += (uint64_t)i / {a};\n\
+             \x20       }}\n\
+             \x20   return n % {a} == {b} ? f{before}(x ^ s, n / 2) : s;\n}}\n"
         );
     }
     text
 }
 
-/// A Rust library.
+/// A Rust library: functions with a `match`, each of which calls the one before.
 pub fn rust_source() -> String {
     let mut numbers = Numbers(2);
     let mut text = String::new();
-    for function in 0..FUNCTIONS {
+    for function in 0..RUST_FUNCTIONS {
         let (a, b) = (numbers.below(50) + 3, numbers.below(9) + 1);
-        let callee = match function {
-            0 => "x".into(),
-            _ => format!("f{}(&kept, x ^ {b})", function - 1),
-        };
+        let before = function.saturating_sub(1);
         let _ = write!(
             text,
-            "pub fn f{function}(words: &[u64], x: u64) -> u64 {{\n\
-             \x20   let kept: Vec<u64> = words.iter().copied().filter(|w| w % {a} > {b}).collect();\n\
-             \x20   match kept.first() {{\n\
-             \x20       Some(first) if first % {a} == {b} => {callee},\n\
-             \x20       Some(first) => first.rotate_left({b} as u32) ^ kept.len() as u64,\n\
-             \x20       None => x.wrapping_mul({a}),\n    }}\n}}\n"
+            "#[inline(never)]\npub fn f{function}(x: u64, n: u64) -> u64 {{\n\
+             \x20   let s = match x % 5 {{\n\
+             \x20       0 => x.rotate_left({b}) ^ n,\n\
+             \x20       1 => x.wrapping_mul({a}),\n\
+             \x20       _ => x.wrapping_add(n / {a}),\n\
+             \x20   }};\n\
+             \x20   if n % {a} == {b} {{ f{before}(x ^ {b}, n / 2) }} else {{ s }}\n}}\n"
         );
     }
     text

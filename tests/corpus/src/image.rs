@@ -219,3 +219,76 @@ fn described(eh_frame: &[u8], bases: &BaseAddresses) -> Result<Vec<Described>> {
     all.sort_by_key(|described| described.addresses.start);
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail")]
+    use super::*;
+
+    fn own() -> (Image, Vec<u8>) {
+        let path = Path::new("/proc/self/exe");
+        (Image::open(path).unwrap(), fs::read(path).unwrap())
+    }
+
+    #[test]
+    fn a_program_begins_in_the_function_that_its_header_names() {
+        let (image, bytes) = own();
+
+        let entry = object::File::parse(&*bytes).unwrap().entry();
+        let start = image.function(entry).unwrap();
+        assert!(start.contains(&entry));
+        assert!(image.is_entry(start.end - 1) && !image.is_entry(start.end));
+        assert_eq!(image.name(entry), Some("_start"));
+        // glibc's start code says so itself.
+        assert!(image.is_outermost(start.end - 1));
+    }
+
+    #[test]
+    fn main_is_called_and_no_entry() {
+        let (image, bytes) = own();
+        let file = object::File::parse(&*bytes).unwrap();
+        let main = file.symbol_by_name("main").unwrap().address();
+        assert_eq!(image.name(main + 1), Some("main"));
+        assert!(!image.is_entry(main) && !image.is_outermost(main + 1));
+        let function = image.function(main).unwrap();
+        assert_eq!(function.start, main);
+    }
+
+    #[test]
+    fn an_offset_in_the_file_becomes_the_linkers_address() {
+        let (image, bytes) = own();
+        let file = object::File::parse(&*bytes).unwrap();
+        let text = file.section_by_name(".text").unwrap();
+        let (offset, _) = text.file_range().unwrap();
+        assert_eq!(image.address_of(offset + 5), Some(text.address() + 5));
+        assert_eq!(image.address_of(u64::MAX), None);
+    }
+
+    #[test]
+    fn what_is_between_the_known_functions_is_one() {
+        let known = |start, end| Described {
+            addresses: start..end,
+            offset: 0,
+        };
+        let image = Image {
+            entry: None,
+            segments: vec![Segment {
+                file: 0x1000..0x2000,
+                address: 0x5000,
+                executable: true,
+            }],
+            symbols: vec![Symbol {
+                addresses: 0x5400..0x5400,
+                name: "asm".into(),
+            }],
+            described: vec![known(0x5100, 0x5200), known(0x5300, 0x5380)],
+            eh_frame: Vec::new(),
+            bases: BaseAddresses::default(),
+        };
+        assert_eq!(image.function(0x5150), Some(0x5100..0x5200));
+        assert_eq!(image.function(0x5250), Some(0x5200..0x5300));
+        assert_eq!(image.function(0x5390), Some(0x5380..0x5400));
+        assert_eq!(image.function(0x5fff), Some(0x5400..0x6000));
+        assert_eq!(image.function(0x6000), None);
+    }
+}

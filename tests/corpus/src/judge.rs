@@ -162,3 +162,102 @@ impl Judge {
         self.images.get(path)?.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail")]
+    use super::*;
+    use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+
+    fn program() -> PathBuf {
+        std::env::current_exe().unwrap().canonicalize().unwrap()
+    }
+
+    /// The frame at the second byte of a function of this test program.
+    fn within(name: &str) -> Frame {
+        let bytes = std::fs::read(program()).unwrap();
+        let file = object::File::parse(&*bytes).unwrap();
+        let address = file.symbol_by_name(name).unwrap().address();
+        let text = file.section_by_name(".text").unwrap();
+        let offset = address - text.address() + text.file_range().unwrap().0 + 1;
+        frame(program().to_str().unwrap(), offset)
+    }
+
+    fn frame(file: &str, offset: u64) -> Frame {
+        Frame {
+            file: file.into(),
+            offset,
+            remark: None,
+            is_kernel: file.starts_with("[kernel"),
+        }
+    }
+
+    fn mark() -> Frame {
+        Frame {
+            remark: Some("[truncated: depth_limit]".into()),
+            ..frame("", 0)
+        }
+    }
+
+    fn ending(stack: &[Frame], base: Base) -> Ending {
+        Judge::default().ending(stack, &program(), base)
+    }
+
+    #[test]
+    fn a_stack_is_complete_at_the_entry_and_not_before() {
+        let general = Base::General;
+        assert_eq!(
+            ending(&[within("main"), within("_start")], general),
+            Ending::Entry
+        );
+        assert_eq!(ending(&[within("main")], general), Ending::Elsewhere);
+        assert!(!Ending::Elsewhere.is_complete());
+    }
+
+    #[test]
+    fn a_stack_with_a_mark_is_cut_wherever_it_ends() {
+        let cut = ending(&[within("main"), within("_start"), mark()], Base::General);
+        assert_eq!(cut, Ending::Marked("[truncated: depth_limit]".into()));
+        assert!(!cut.is_complete());
+    }
+
+    #[test]
+    fn main_is_the_base_where_its_caller_cannot_be_found() {
+        let library = || frame("/nonexistent/libc.so", 0x1000);
+        let main = Base::Main;
+        assert_eq!(
+            ending(&[within("main"), library(), mark()], main),
+            Ending::Base
+        );
+        assert_eq!(ending(&[within("main")], main), Ending::Base);
+        assert!(!ending(&[library(), mark()], main).is_complete());
+        assert!(!ending(&[library()], Base::General).is_complete());
+    }
+
+    #[test]
+    fn a_context_is_complete_at_its_start_unless_it_is_marked() {
+        let context = Base::Context("main");
+        assert_eq!(ending(&[within("main")], context), Ending::Base);
+        assert!(!ending(&[within("main"), mark()], context).is_complete());
+        assert!(!ending(&[within("main")], Base::Context("other")).is_complete());
+    }
+
+    #[test]
+    fn the_kernel_alone_is_no_user_stack() {
+        let kernel = frame("[kernel.kallsyms]_stext", 0x10);
+        assert_eq!(ending(&[kernel], Base::General), Ending::KernelOnly);
+        assert_eq!(ending(&[], Base::General), Ending::KernelOnly);
+    }
+
+    #[test]
+    fn what_is_no_file_is_no_root() {
+        assert_eq!(
+            ending(&[frame("[vdso]", 0x10)], Base::General),
+            Ending::Elsewhere
+        );
+        assert_eq!(
+            ending(&[frame("/etc/passwd", 1)], Base::General),
+            Ending::Elsewhere
+        );
+    }
+}

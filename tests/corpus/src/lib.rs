@@ -16,6 +16,7 @@ mod recording;
 mod tally;
 mod workshop;
 
+pub use disturbance::Disturbance;
 pub use measure::{Bench, Measurement, Unmeasured};
 pub use programs::{PROGRAMS, Program};
 pub use tally::{Root, Tally};

@@ -1,9 +1,10 @@
 //! Measuring one program: so much work that enough samples come, and again if
 //! the host was disturbed.
 
+use crate::disturbance::Disturbance;
 use crate::judge::Judge;
 use crate::programs::{Prepared, Program, Unit};
-use crate::recording::{Meter, Recording};
+use crate::recording::Meter;
 use crate::tally::Tally;
 use crate::workshop::{Workshop, tool};
 use anyhow::{Context as _, Result};
@@ -11,10 +12,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// So often at most, and the least disturbed run counts.
-const RUNS_AT_MOST: u32 = 5;
+/// So many more runs at most if the host is disturbed; the least disturbed one counts.
+const REPEATS_AT_MOST: u32 = 4;
+/// So many more runs at most until one makes enough samples.
+const LONGER_RUNS_AT_MOST: u32 = 4;
 /// What the trial of a program that counts rounds should take at least.
-const TRIAL_CPU_S: f64 = 0.2;
+const TRIAL_CPU_S: f64 = 0.3;
 /// Work in excess, since a host is not always equally fast.
 const ROUNDS_MARGIN: f64 = 1.1;
 const SECONDS_MARGIN: f64 = 1.02;
@@ -47,12 +50,10 @@ pub struct Measurement {
     pub tally: Tally,
     /// Its samples by the class that `sampler` gives them.
     pub classes: BTreeMap<String, u64>,
-    /// Time stolen from the CPUs, as a share.
-    pub stolen: f64,
-    /// Ticks not delivered to CPUs that were not idle, as a share.
-    pub undelivered: f64,
-    /// How often it was run.
-    pub runs: u32,
+    /// What of the run was lost on the way.
+    pub disturbance: Disturbance,
+    /// How often it was run again because of that.
+    pub repeats: u32,
 }
 
 impl Measurement {
@@ -108,43 +109,62 @@ impl Bench {
             let ready = self.prepare(program)?;
             self.ready.insert(program.name, ready);
         }
-        let ready = &self.ready[program.name];
         let wanted_s = f64::from(samples) / f64::from(rate_hz);
+        let mut best: Option<Measurement> = None;
+        let (mut repeats, mut longer_runs) = (0, 0);
+        loop {
+            let measured = self.run_once(program, rate_hz, wanted_s)?;
+            if measured.cpu_s < wanted_s && longer_runs < LONGER_RUNS_AT_MOST {
+                longer_runs += 1;
+                if let Some(ready) = self.ready.get_mut(program.name) {
+                    ready.cpu_s_per_unit *= measured.cpu_s / wanted_s;
+                }
+                continue;
+            }
+            let disturbed = measured.disturbance.is_too_much();
+            if best
+                .as_ref()
+                .is_none_or(|best| measured.disturbance.worst() < best.disturbance.worst())
+            {
+                best = Some(measured);
+            }
+            if !disturbed || repeats == REPEATS_AT_MOST {
+                break;
+            }
+            repeats += 1;
+        }
+        let mut best = best.context("not run")?;
+        best.repeats = repeats;
+        Ok(best)
+    }
+
+    fn run_once(&mut self, program: &Program, rate_hz: u32, wanted_s: f64) -> Result<Measurement> {
+        let ready = &self.ready[program.name];
         let margin = match ready.prepared.unit {
             Unit::CpuSeconds => SECONDS_MARGIN,
             Unit::Rounds => ROUNDS_MARGIN,
         };
-        let words = ready
-            .prepared
-            .command(wanted_s * margin / ready.cpu_s_per_unit);
+        let amount = wanted_s * margin / ready.cpu_s_per_unit;
+        let words = ready.prepared.command(amount);
         let limit = Duration::from_secs_f64(120.0 + 10.0 * wanted_s);
+        let recording =
+            self.meter
+                .recorded(&self.workshop, &self.sampler, rate_hz, &words, limit)?;
         let executable = Path::new(&words[0]).canonicalize()?;
-        let mut best: Option<Measurement> = None;
-        for run in 1..=RUNS_AT_MOST {
-            let recording =
-                self.meter
-                    .recorded(&self.workshop, &self.sampler, rate_hz, &words, limit)?;
-            let disturbance = recording.disturbance;
-            let least = best
-                .as_ref()
-                .map_or(f64::INFINITY, |best| best.stolen.max(best.undelivered));
-            if disturbance.worst() < least {
-                let tally = Tally::of(
-                    &recording.profiles,
-                    &mut self.judge,
-                    &executable,
-                    program.base,
-                )?;
-                best = Some(measurement(rate_hz, recording, tally));
-            }
-            if let Some(best) = &mut best {
-                best.runs = run;
-            }
-            if !disturbance.is_too_much() {
-                break;
-            }
-        }
-        best.context("not run").map_err(Unmeasured::Failed)
+        let tally = Tally::of(
+            &recording.profiles,
+            &mut self.judge,
+            &executable,
+            program.base,
+        )?;
+        Ok(Measurement {
+            rate_hz,
+            cpu_s: recording.cpu_s,
+            tally,
+            classes: recording.classes,
+            disturbance: recording.disturbance,
+            repeats: 0,
+        })
     }
 
     fn prepare(&self, program: &Program) -> Result<Ready, Unmeasured> {
@@ -166,17 +186,5 @@ impl Bench {
             prepared,
             cpu_s_per_unit,
         })
-    }
-}
-
-fn measurement(rate_hz: u32, recording: Recording, tally: Tally) -> Measurement {
-    Measurement {
-        rate_hz,
-        cpu_s: recording.cpu_s,
-        tally,
-        classes: recording.classes,
-        stolen: recording.disturbance.stolen,
-        undelivered: recording.disturbance.undelivered,
-        runs: 0,
     }
 }

@@ -106,6 +106,7 @@ pub const PROGRAMS: &[Program] = &[
         let flags = ["-O2", "-flto", "-fomit-frame-pointer"];
         own(shop, "g++", &flags, &["exceptions.cpp"])
     }),
+    program("rust", |shop| rust(shop, &[])),
     program("rust-abort", |shop| rust(shop, &["-Cpanic=abort"])),
     program("rust-frames", |shop| {
         let flags = ["-Cpanic=abort", "-Cforce-unwind-tables=no"];

@@ -43,8 +43,8 @@ pub struct Row {
     pub stolen_percent: f64,
     /// Percent of the expected ticks.
     pub undelivered_percent: f64,
-    /// How often it was run, because of the two above.
-    pub runs: u32,
+    /// How often it was run again because of the two above.
+    pub repeats: u32,
 }
 
 impl Row {
@@ -60,9 +60,9 @@ impl Row {
             complete: measured.tally.complete(),
             good_percent: measured.good() * 100.0,
             classes: measured.classes.clone(),
-            stolen_percent: measured.stolen * 100.0,
-            undelivered_percent: measured.undelivered * 100.0,
-            runs: measured.runs,
+            stolen_percent: measured.disturbance.stolen * 100.0,
+            undelivered_percent: measured.disturbance.undelivered * 100.0,
+            repeats: measured.repeats,
         }
     }
 
@@ -82,7 +82,7 @@ impl Row {
             self.complete,
             self.good_percent,
             disturbed,
-            self.runs,
+            self.repeats,
             self.reasons()
         )
     }
@@ -130,7 +130,7 @@ impl Report {
             "complete",
             "good %",
             "lost %",
-            "runs",
+            "again",
             "not complete, by sampler"
         );
         for row in &self.rows {
@@ -145,10 +145,10 @@ impl Report {
                 "{rate_hz} Hz: {mean:.2} % good on average of {programs} programs, each at most 100 %"
             );
         }
-        let repeated: u32 = self.rows.iter().map(|row| row.runs - 1).sum();
+        let repeated: u32 = self.rows.iter().map(|row| row.repeats).sum();
         let _ = writeln!(
             text,
-            "{repeated} runs repeated because more than 1 % of the time was stolen or of the ticks not delivered"
+            "{repeated} runs were repeats because more than 1 % of the time was stolen or of the ticks not delivered"
         );
         let excepted: BTreeMap<_, _> = self
             .rows
@@ -201,7 +201,7 @@ mod tests {
                 .into(),
             stolen_percent: 0.0,
             undelivered_percent: 0.5,
-            runs: 2,
+            repeats: 1,
         }
     }
 
@@ -222,7 +222,7 @@ mod tests {
             table.contains("95.00 % good on average of 2 programs"),
             "{table}"
         );
-        assert!(table.contains("3 runs repeated"), "{table}");
+        assert!(table.contains("3 runs were repeats"), "{table}");
         assert!(table.contains("(c) is not in the average: why"), "{table}");
     }
 
@@ -230,7 +230,7 @@ mod tests {
     fn a_line_says_what_is_not_complete() {
         let line = row("a", 98.99).line();
         assert!(
-            line.ends_with("98.99   0.50     2  broken_chain 1"),
+            line.ends_with("98.99   0.50     1  broken_chain 1"),
             "{line}"
         );
     }

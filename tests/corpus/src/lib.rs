@@ -10,6 +10,7 @@ mod generated;
 mod image;
 mod judge;
 mod measure;
+mod prepared;
 mod profile;
 mod programs;
 mod recording;

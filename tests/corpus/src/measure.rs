@@ -3,7 +3,8 @@
 
 use crate::disturbance::Disturbance;
 use crate::judge::Judge;
-use crate::programs::{Prepared, Program, Unit};
+use crate::prepared::{Prepared, Unit};
+use crate::programs::Program;
 use crate::recording::Meter;
 use crate::tally::Tally;
 use crate::workshop::{Workshop, tool};

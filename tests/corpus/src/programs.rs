@@ -3,11 +3,12 @@
 use crate::generated;
 use crate::judge::Base;
 use crate::measure::Unmeasured;
+use crate::prepared::{AMOUNT, Prepared, REPEATED, Unit};
 use crate::workshop::{Workshop, rustc, source, tool};
 use anyhow::Context as _;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// A program of the corpus.
@@ -18,72 +19,6 @@ pub struct Program {
     pub excepted: Option<&'static str>,
     pub(crate) base: Base,
     pub(crate) prepare: fn(&Workshop) -> Result<Prepared, Unmeasured>,
-}
-
-/// How a program is told how much to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// It watches its own CPU time.
-    CpuSeconds,
-    /// As often as this takes; how long that is has to be tried out.
-    Rounds,
-}
-
-/// A program that is ready to run.
-pub struct Prepared {
-    pub unit: Unit,
-    /// With [`AMOUNT`] where the amount has to stand.
-    words: Vec<OsString>,
-}
-
-/// Stands for the amount of work in a command.
-const AMOUNT: &str = "AMOUNT";
-/// Stands for as many repeats of the next word as there are rounds.
-const REPEATED: &str = "REPEATED";
-
-impl Prepared {
-    /// The command that does so much.
-    pub fn command(&self, amount: f64) -> Vec<OsString> {
-        let amount = match self.unit {
-            Unit::CpuSeconds => amount,
-            Unit::Rounds => amount.ceil(),
-        };
-        let mut words = Vec::new();
-        let mut rest = self.words.iter();
-        while let Some(word) = rest.next() {
-            if word == AMOUNT {
-                words.push(amount.to_string().into());
-            } else if word == REPEATED {
-                let repeated = rest.next().into_iter().cycle();
-                words.extend(repeated.take(amount as usize).cloned());
-            } else {
-                words.push(word.clone());
-            }
-        }
-        words
-    }
-
-    fn new(unit: Unit, program: &Path, arguments: &[&dyn AsRef<OsStr>]) -> Self {
-        let arguments = arguments.iter().map(|word| (*word).as_ref().to_owned());
-        Self {
-            unit,
-            words: [program.as_os_str().to_owned()]
-                .into_iter()
-                .chain(arguments)
-                .collect(),
-        }
-    }
-
-    /// A process of this command for each round.
-    fn repeated(arguments: &[&dyn AsRef<OsStr>]) -> Result<Self, Unmeasured> {
-        let script = "n=$1; shift; while [ $n -gt 0 ]; do \"$@\" || exit; n=$((n - 1)); done";
-        let first: [&dyn AsRef<OsStr>; 4] = [&"-c", &script, &"sh", &AMOUNT];
-        Ok(Self::new(
-            Unit::Rounds,
-            &tool("sh")?,
-            &[&first, arguments].concat(),
-        ))
-    }
 }
 
 const fn program(
@@ -210,9 +145,8 @@ fn plug_in(shop: &Workshop) -> Result<Prepared, Unmeasured> {
 }
 
 fn altstack(shop: &Workshop, depth: &str) -> Result<Prepared, Unmeasured> {
-    let mut prepared = c(shop, &["altstack.c"])?;
-    prepared.words.push(depth.into());
-    Ok(prepared)
+    let program = c(shop, &["altstack.c"])?;
+    Ok(program.with(depth))
 }
 
 fn plt(shop: &Workshop) -> Result<Prepared, Unmeasured> {

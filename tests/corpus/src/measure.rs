@@ -69,6 +69,16 @@ impl Measurement {
     }
 }
 
+impl Ready {
+    /// So much more is asked for than is wanted.
+    fn margin(&self) -> f64 {
+        match self.prepared.unit {
+            Unit::CpuSeconds => SECONDS_MARGIN,
+            Unit::Rounds => ROUNDS_MARGIN,
+        }
+    }
+}
+
 /// What all measurements need.
 pub struct Bench {
     sampler: PathBuf,
@@ -118,7 +128,7 @@ impl Bench {
             if measured.cpu_s < wanted_s && longer_runs < LONGER_RUNS_AT_MOST {
                 longer_runs += 1;
                 if let Some(ready) = self.ready.get_mut(program.name) {
-                    ready.cpu_s_per_unit *= measured.cpu_s / wanted_s;
+                    ready.cpu_s_per_unit *= measured.cpu_s / (wanted_s * ready.margin());
                 }
                 continue;
             }
@@ -141,11 +151,7 @@ impl Bench {
 
     fn run_once(&mut self, program: &Program, rate_hz: u32, wanted_s: f64) -> Result<Measurement> {
         let ready = &self.ready[program.name];
-        let margin = match ready.prepared.unit {
-            Unit::CpuSeconds => SECONDS_MARGIN,
-            Unit::Rounds => ROUNDS_MARGIN,
-        };
-        let amount = wanted_s * margin / ready.cpu_s_per_unit;
+        let amount = wanted_s * ready.margin() / ready.cpu_s_per_unit;
         let words = ready.prepared.command(amount);
         let limit = Duration::from_secs_f64(120.0 + 10.0 * wanted_s);
         let recording =

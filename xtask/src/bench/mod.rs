@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: measurements of the profiler itself.
 
 mod bpf_stats;
+mod completeness;
+mod completeness_report;
 mod overhead;
 mod profiler;
 mod report;
@@ -14,11 +16,14 @@ use anyhow::Result;
 pub enum Bench {
     /// How much slower a fixed piece of work gets, and what the profiler uses
     Overhead(overhead::Args),
+    /// How many stacks of the corpus' programs are whole
+    Completeness(completeness::Args),
 }
 
 /// Runs the measurement.
 pub fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Overhead(args) => overhead::run(args),
+        Bench::Completeness(args) => completeness::run(args),
     }
 }

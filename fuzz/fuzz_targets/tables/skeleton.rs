@@ -27,7 +27,7 @@ const OWN_HDR: u8 = 1 << 7;
 
 /// Bytes in front of an input's contents: see [`Skeleton::of`].
 const HEADER_BYTES: usize = 20;
-const MAX_CODE_BYTES: usize = 1 << 18;
+const MAX_CODE_BYTES: usize = 1 << 16;
 
 /// Between the code and the code once more: an odd number of buckets.
 const HOLE_BYTES: u64 = 0x1_2345;

@@ -6,15 +6,28 @@
 //! over any stack ends without a panic.
 #![no_main]
 
+#[path = "../../../tests/unwind/cost.rs"]
 mod cost;
+#[path = "../../../tests/unwind/elf.rs"]
 mod elf;
 mod promises;
 mod skeleton;
 mod walk;
 
+use std::time::Duration;
+
 use libfuzzer_sys::fuzz_target;
 use sampler::object::unwind;
 use skeleton::Skeleton;
+
+/// What any file may cost in memory: the largest table and the rows that become
+/// it, and the largest section that is unpacked, twice, for a buffer moves when
+/// it grows.
+const MAX_HELD_BYTES: u64 = (64 << 20) + (64 << 20) + 2 * (64 << 20);
+/// Held for each byte of the file on top.
+const MAX_HELD_FACTOR: u64 = 16;
+/// Processor time for the longest input.
+const MAX_TIME: Duration = Duration::from_secs(2);
 
 #[global_allocator]
 static ALLOCATOR: cost::Counting = cost::Counting;
@@ -32,7 +45,8 @@ fuzz_target!(|input: &[u8]| {
 
 fn check(file: &[u8], stack: &[u8]) {
     let (built, cost) = cost::of(|| unwind::build(file));
-    cost.is_bounded_by(file.len());
+    let most = MAX_HELD_BYTES + MAX_HELD_FACTOR * file.len() as u64;
+    assert!(cost.held_bytes <= most && cost.time <= MAX_TIME, "{cost:?}");
     if let Ok(table) = built {
         promises::check(&table);
         walk::check(&table, stack);

@@ -100,7 +100,12 @@ impl<'i> Skeleton<'i> {
         } else {
             self.code
         };
-        let code: Vec<u8> = pattern.iter().copied().cycle().take(self.code_bytes).collect();
+        let code: Vec<u8> = pattern
+            .iter()
+            .copied()
+            .cycle()
+            .take(self.code_bytes)
+            .collect();
         let code_end = self.code_address + code.len() as u64;
         let mut elf = Elf::new(self.has(AARCH64), self.has(PROGRAM), self.code_address);
         let code = elf.contents(&code);
@@ -125,7 +130,13 @@ impl<'i> Skeleton<'i> {
                 0
             };
             elf.section(".text", SHT_PROGBITS, 0, self.code_address, &code);
-            elf.section(".eh_frame", SHT_PROGBITS, 0, self.eh_frame_address, &eh_frame);
+            elf.section(
+                ".eh_frame",
+                SHT_PROGBITS,
+                0,
+                self.eh_frame_address,
+                &eh_frame,
+            );
             elf.section(".debug_frame", SHT_PROGBITS, flags, 0, &debug_frame);
             if self.has(SYMBOLS) {
                 elf.section(".symtab", SHT_SYMTAB, 0, 0, &debug_frame);

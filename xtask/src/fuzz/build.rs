@@ -41,5 +41,6 @@ fn host() -> Result<String> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let version = project::output(Command::new(rustc).arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(String::from).context("rustc does not name its host")
+    host.map(String::from)
+        .context("rustc does not name its host")
 }

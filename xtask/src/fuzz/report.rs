@@ -28,7 +28,10 @@ impl Report {
             };
             let after = |name| {
                 let words = line.split_whitespace();
-                words.skip_while(|word| *word != name).nth(1).map(String::from)
+                words
+                    .skip_while(|word| *word != name)
+                    .nth(1)
+                    .map(String::from)
             };
             let keep = |kept: &mut Option<String>, new: Option<String>| {
                 if new.is_some() {
@@ -97,8 +100,12 @@ stat::peak_rss_mb:              91
 
     #[test]
     fn the_first_complaint_is_the_finding() {
-        let log = "thread '<unnamed>' panicked at a.rs:1:2:\n==1== ERROR: libFuzzer: deadly signal\n";
+        let log =
+            "thread '<unnamed>' panicked at a.rs:1:2:\n==1== ERROR: libFuzzer: deadly signal\n";
         let said = Report::of(log).said;
-        assert_eq!(said.as_deref(), Some("thread '<unnamed>' panicked at a.rs:1:2:"));
+        assert_eq!(
+            said.as_deref(),
+            Some("thread '<unnamed>' panicked at a.rs:1:2:")
+        );
     }
 }

@@ -36,7 +36,13 @@ const PROGRAMS: &str = "tests/unwind/programs";
 const WAYS: [&[&str]; 3] = [
     &["-O1"],
     &["-O2", "-fno-asynchronous-unwind-tables", "-g"],
-    &["-O2", "-fno-omit-frame-pointer", "-gz=zlib", "-g", "-Wa,--gdwarf-5"],
+    &[
+        "-O2",
+        "-fno-omit-frame-pointer",
+        "-gz=zlib",
+        "-g",
+        "-Wa,--gdwarf-5",
+    ],
 ];
 
 /// Bytes of each section in a skeleton: small inputs are tried more often.

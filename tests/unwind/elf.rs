@@ -1,22 +1,18 @@
-//! An ELF file, written out: `Elf64_Ehdr`, program headers, contents, section
+//! An ELF file, written out: `Elf64_Ehdr`, contents, section headers, program
 //! headers.
 
 use std::ops::Range;
 
-use object::elf::{
-    EM_AARCH64, EM_X86_64, ET_DYN, ET_EXEC, PT_INTERP, PT_NULL, SHT_STRTAB,
-};
+use object::elf::{EM_AARCH64, EM_X86_64, ET_DYN, ET_EXEC, PT_INTERP, SHT_STRTAB};
 
 const HEADER_BYTES: usize = 64;
 const PROGRAM_HEADER_BYTES: usize = 56;
-/// Room for as many; those not used are null.
-const PROGRAM_HEADERS: usize = 5;
 const SECTION_HEADER_BYTES: usize = 64;
 
 /// A file in the making.
 pub struct Elf {
     file: Vec<u8>,
-    segments: usize,
+    segments: Vec<u8>,
     sections: Vec<u8>,
     names: Vec<u8>,
 }
@@ -30,27 +26,22 @@ impl Elf {
         file.extend((if aarch64 { EM_AARCH64 } else { EM_X86_64 }).to_le_bytes());
         file.extend(1_u32.to_le_bytes());
         file.extend(entry.to_le_bytes());
-        file.extend((HEADER_BYTES as u64).to_le_bytes());
-        // e_shoff, e_flags
-        file.extend([0; 12]);
-        for half in [
-            HEADER_BYTES,
-            PROGRAM_HEADER_BYTES,
-            PROGRAM_HEADERS,
-            SECTION_HEADER_BYTES,
-            0,
-            0,
-        ] {
+        // e_phoff, e_shoff, e_flags
+        file.extend([0; 20]);
+        for half in [HEADER_BYTES, PROGRAM_HEADER_BYTES, 0, SECTION_HEADER_BYTES] {
             file.extend((half as u16).to_le_bytes());
         }
-        file.resize(HEADER_BYTES + PROGRAM_HEADERS * PROGRAM_HEADER_BYTES, 0);
+        file.resize(HEADER_BYTES, 0);
         let mut elf = Self {
             file,
-            segments: 0,
+            segments: Vec::new(),
             sections: Vec::new(),
-            names: Vec::new(),
+            // The first section has no name.
+            names: vec![0],
         };
-        elf.segment(if program { PT_INTERP } else { PT_NULL }, 0, 0, &(0..0));
+        if program {
+            elf.segment(PT_INTERP, 0, 0, &(0..0));
+        }
         elf
     }
 
@@ -65,13 +56,11 @@ impl Elf {
     /// Adds a program header.
     pub fn segment(&mut self, kind: u32, flags: u32, address: u64, contents: &Range<usize>) {
         let [offset, bytes] = [contents.start, contents.len()].map(|number| number as u64);
-        let mut header = [kind.to_le_bytes(), flags.to_le_bytes()].concat();
+        self.segments.extend(kind.to_le_bytes());
+        self.segments.extend(flags.to_le_bytes());
         for word in [offset, address, address, bytes, bytes, 1] {
-            header.extend(word.to_le_bytes());
+            self.segments.extend(word.to_le_bytes());
         }
-        let at = HEADER_BYTES + self.segments * PROGRAM_HEADER_BYTES;
-        self.file[at..at + PROGRAM_HEADER_BYTES].copy_from_slice(&header);
-        self.segments += 1;
     }
 
     /// Adds a section header.
@@ -96,22 +85,30 @@ impl Elf {
         }
     }
 
-    /// The file, with the section headers if there are any.
+    /// The file, with section headers if there are any.
     pub fn finish(mut self) -> Vec<u8> {
+        let segments = std::mem::take(&mut self.segments);
+        let place = self.contents(&segments);
+        self.put(0x20, &(place.start as u64).to_le_bytes());
+        let count = segments.len() / PROGRAM_HEADER_BYTES;
+        self.put(0x38, &(count as u16).to_le_bytes());
         if self.sections.is_empty() {
             return self.file;
         }
         let names = [&self.names, &b".shstrtab\0"[..]].concat();
         let place = self.contents(&names);
         self.section(".shstrtab", SHT_STRTAB, 0, 0, &place);
-        let sections = std::mem::take(&mut self.sections);
         // The first is null, and the last has the names.
-        let sections = [&[0; SECTION_HEADER_BYTES][..], &sections].concat();
+        let sections = [&[0; SECTION_HEADER_BYTES][..], &self.sections].concat();
         let place = self.contents(&sections);
+        self.put(0x28, &(place.start as u64).to_le_bytes());
         let count = sections.len() / SECTION_HEADER_BYTES;
-        self.file[0x28..0x30].copy_from_slice(&(place.start as u64).to_le_bytes());
-        self.file[0x3c..0x3e].copy_from_slice(&(count as u16).to_le_bytes());
-        self.file[0x3e..0x40].copy_from_slice(&(count as u16 - 1).to_le_bytes());
+        self.put(0x3c, &(count as u16).to_le_bytes());
+        self.put(0x3e, &(count as u16 - 1).to_le_bytes());
         self.file
+    }
+
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        self.file[at..at + bytes.len()].copy_from_slice(bytes);
     }
 }

@@ -3,24 +3,28 @@
 
 use std::fs;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libtest_mimic::Trial;
 use object::{LittleEndian, Object as _, ObjectSection as _};
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any};
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
-use sampler::object::unwind::{Table, build};
+use sampler::object::unwind::{BuildError, Table, build};
 use sampler_common::unwind::{MAX_BUCKET_ROWS, Row};
 
+use crate::cost::{self, Cost};
 use crate::tool::{Outcome, Stop, fail, trial};
 
 /// A small program that every Debian has, and one with expressions.
 const SMALL: &str = "/bin/dash";
 const EXPRESSIONS: &str = "/lib64/ld-linux-x86-64.so.2";
 
-/// More than the slowest build of a small file ever takes here.
+/// Processor time, more than the slowest build of a small file ever takes here.
 const SOON: Duration = Duration::from_secs(5);
+/// Memory, in bytes, more than any small file is worth: the largest index, and
+/// as many rows that start a bucket, are half of it.
+const MUCH: u64 = 64 << 20;
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -35,6 +39,7 @@ pub fn trials() -> Vec<Trial> {
             mutated(EXPRESSIONS, Some(".eh_frame"), 200)
         }),
         trial("a file cut off anywhere does no harm", truncated),
+        trial("a file cut off at every 64 bytes does no harm", cut_off),
         trial("sizes of two gigabytes and more cost nothing", huge_sizes),
         trial(
             "an .eh_frame that breaks off leaves no guesses behind it",
@@ -77,12 +82,20 @@ fn promises(table: &Table) -> Result<(), String> {
 }
 
 fn holds(file: &[u8]) -> Result<(), String> {
-    let start = Instant::now();
-    let built = build(file);
-    if start.elapsed() > SOON {
-        return Err(format!("took {:?}", start.elapsed()));
+    built(file).map(|_| ())
+}
+
+/// What a file becomes and what that cost, if the table keeps its promises and
+/// came soon.
+pub fn built(file: &[u8]) -> Result<(Result<Table, BuildError>, Cost), String> {
+    let (built, cost) = cost::of(|| build(file));
+    if cost.time > SOON || cost.held_bytes > MUCH + 8 * file.len() as u64 {
+        return Err(format!("took {cost:?}"));
     }
-    built.map_or(Ok(()), |table| promises(&table))
+    if let Ok(table) = &built {
+        promises(table)?;
+    }
+    Ok((built, cost))
 }
 
 fn read(path: &str) -> Result<Vec<u8>, Stop> {
@@ -145,6 +158,14 @@ fn truncated() -> Outcome {
         holds(&file[..bytes]).map_err(TestCaseError::fail)
     });
     result.map_err(|error| Stop::Failed(error.to_string()))
+}
+
+fn cut_off() -> Outcome {
+    let file = read(SMALL)?;
+    for bytes in (0..file.len()).step_by(64) {
+        holds(&file[..bytes]).map_err(|error| Stop::Failed(format!("{bytes}: {error}")))?;
+    }
+    Ok(())
 }
 
 /// Puts huge numbers into every field of headers that holds a size or a place.

@@ -4,7 +4,12 @@
 //! A missing tool skips a test visibly, and fails it where `CI=true`.
 
 mod assembled;
+mod cost;
+mod costly;
+mod crafted;
+mod elf;
 mod files;
+mod frames;
 mod hostile;
 mod peer;
 mod stopped;
@@ -14,11 +19,16 @@ mod walker;
 
 use libtest_mimic::Arguments;
 
+#[global_allocator]
+static ALLOCATOR: cost::Counting = cost::Counting;
+
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = stopped::trials();
     trials.extend(assembled::trials());
     trials.extend(files::trials());
     trials.extend(hostile::trials());
+    trials.extend(crafted::trials());
+    trials.extend(costly::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -6,6 +6,7 @@
 
 mod bench;
 mod ebpf;
+mod fuzz;
 mod licenses;
 mod project;
 mod vm;
@@ -24,6 +25,8 @@ struct Cli {
 enum Task {
     /// Build the eBPF object that `sampler` embeds, or check the committed one
     Ebpf(ebpf::Args),
+    /// Look for files and stacks that break the unwind tables
+    Fuzz(fuzz::Args),
     /// Check the licence of every dependency of `sampler` and of the eBPF object
     Licenses,
     /// Measure what the profiler costs
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     }
     let result = match Cli::parse().task {
         Task::Ebpf(args) => ebpf::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Licenses => licenses::run(),
         Task::Bench(bench) => bench::run(&bench),
         Task::Vm(args) => vm::run(&args),

@@ -18,8 +18,9 @@ use super::{BuildError, Machine, Segment};
 const MAX_PROGRAM_HEADERS: usize = 256;
 /// Section headers looked at.
 const MAX_SECTIONS: usize = 1 << 16;
-/// The most that a compressed section may unpack to, in bytes.
-const MAX_UNPACKED_BYTES: u64 = 256 << 20;
+/// The most that a compressed section may unpack to, in bytes: as many entries
+/// as are read have room in it.
+const MAX_UNPACKED_BYTES: u64 = 64 << 20;
 /// Symbols looked at in each of two tables.
 const MAX_SYMBOLS: usize = 4 << 20;
 

@@ -13,11 +13,15 @@ use super::image::{Image, Section};
 use super::rows::Rows;
 use super::{Machine, Tally};
 
-/// Entries read of one file. A compiler has 160,000.
+/// Entries read of one section, and kept of one file. A compiler has 160,000.
 const MAX_ENTRIES: usize = 2 << 20;
 /// Bytes of a CIE, whose instructions are run again for each of its entries.
-/// Compilers write less than 32.
-const MAX_CIE_BYTES: usize = 512;
+/// Compilers write 24 to 40, and the cost of an instruction grows with what came
+/// before it.
+const MAX_CIE_BYTES: usize = 128;
+/// CIEs kept at a time. Those of hostile entries are all different, and a CIE
+/// takes more room than an entry that names it.
+const MAX_KEPT_CIES: usize = 4 << 10;
 
 /// Rows of one entry looked through for where its prologue saves a register.
 const MAX_PROLOGUE_ROWS: usize = 32;
@@ -197,7 +201,7 @@ where
     fn each(&mut self, mut found: impl FnMut(usize, u64, u64) -> bool) -> bool {
         let mut entries = self.section.entries(self.bases);
         let mut whole = true;
-        loop {
+        for _ in 0..MAX_ENTRIES {
             match entries.next() {
                 Ok(None) => return whole,
                 Err(_) => return false,
@@ -218,6 +222,7 @@ where
                 }
             }
         }
+        false
     }
 
     fn entry(&mut self, entry: &Entry) -> gimli::Result<gimli::FrameDescriptionEntry<Slice<'s>>> {
@@ -290,6 +295,9 @@ fn cached_cie<'s, S>(
 where
     S: UnwindSection<Slice<'s>>,
 {
+    if cies.len() >= MAX_KEPT_CIES {
+        cies.clear();
+    }
     cies.entry(UnwindOffset::into(offset))
         .or_insert_with(|| {
             let cie = section.cie_from_offset(bases, offset).ok()?;

@@ -14,6 +14,8 @@
 //! A caller is looked up at the last byte of its call, and nothing else is: so
 //! that byte gets a row of its own.
 
+use std::collections::HashMap;
+
 use sampler_common::unwind::PackedRule;
 use sampler_common::unwind::x86_64::{Base, Rule};
 
@@ -42,6 +44,8 @@ pub(super) fn patch(
         return;
     }
     let mut patches = Vec::new();
+    // Each callee is looked at once, however often it is called.
+    let mut saved_at = HashMap::new();
     let mut scanned = 0;
     for pair in rows.as_slice().windows(2) {
         let [from, to] = pair else { continue };
@@ -74,8 +78,11 @@ pub(super) fn patch(
             };
             let end = from.at + (at + CALL_BYTES) as u32;
             let target = end.wrapping_add_signed(i32::from_le_bytes(*displacement));
-            let rule = sections
-                .saved_at(entries, target, gimli::Register(register.into()))
+            let rule = saved_at
+                .entry((target, register))
+                .or_insert_with(|| {
+                    sections.saved_at(entries, target, gimli::Register(register.into()))
+                })
                 .filter(|distance| distance % 8 == 0)
                 .and_then(|distance| {
                     Rule::Dereferenced {

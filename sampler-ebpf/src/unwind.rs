@@ -168,11 +168,13 @@ unsafe extern "C" fn table_step(_: u32, stepping: *mut c_void) -> i64 {
             }
             Err(stop) => {
                 state.ending = match stop {
-                    Stop::EndOfStack | Stop::EndOfChain => Ending::Complete,
+                    Stop::EndOfStack | Stop::EndOfChain | Stop::ZeroReturnAddress => {
+                        Ending::Complete
+                    }
                     Stop::Unsupported | Stop::RegisterLost => Ending::UnsupportedRule,
                     Stop::Unreadable => Ending::UnreadableStack,
                     Stop::NotOutwards => Ending::NotOutwards,
-                    Stop::ZeroReturnAddress => Ending::BrokenChain,
+                    Stop::BrokenChain => Ending::BrokenChain,
                 } as u32;
                 1
             }

@@ -18,6 +18,11 @@ pub enum Stop {
     /// The caller's frame would not lie outside this one: the row is wrong for
     /// what is on this stack.
     NotOutwards = 5,
-    /// The return address is zero.
+    /// A row says where the return address is, and there it is zero: nobody
+    /// called this code. The outermost frame, as runtimes that make stacks by
+    /// hand mark it.
     ZeroReturnAddress = 6,
+    /// What was guessed to be the return address, in code without rows or under
+    /// a signal, is zero.
+    BrokenChain = 7,
 }

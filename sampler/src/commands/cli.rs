@@ -168,7 +168,7 @@ pub struct RecordArgs {
     /// How user stacks are walked: frame-pointers, or tables: by the unwind
     /// tables that compilers write, which needs no frame pointers. New: code
     /// whose table is not loaded yet is walked by frame pointers.
-    #[arg(long, value_name = "HOW", default_value_t = UnwindBy::FramePointers)]
+    #[arg(long, value_name = "HOW", default_value_t = UnwindBy::default())]
     pub unwind: UnwindBy,
 
     /// What ticks: cpu-clock; with --experimental also cycles, instructions.

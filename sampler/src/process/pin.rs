@@ -33,6 +33,8 @@ pub struct FileStore {
     /// the same pair to files of several subvolumes, so the path belongs to it.
     aliases: HashMap<(FileId, Box<[u8]>), FileId>,
     unpinned: HashMap<(FileId, Box<[u8]>), Arc<Path>>,
+    /// Pinned since they were last asked for.
+    new: Vec<Arc<PinnedFile>>,
 }
 
 #[derive(Debug)]
@@ -62,7 +64,13 @@ impl FileStore {
             pinned: HashMap::new(),
             aliases: HashMap::new(),
             unpinned: HashMap::new(),
+            new: Vec::new(),
         }
+    }
+
+    /// The files that were opened since the last call.
+    pub fn take_new(&mut self) -> Vec<Arc<PinnedFile>> {
+        std::mem::take(&mut self.new)
     }
 
     /// How many files are held open.
@@ -143,6 +151,7 @@ impl FileStore {
         };
         let build_id = find_build_id(|offset, buffer| found.file.read_at(buffer, offset));
         let file = Arc::new(PinnedFile::new(id, path, build_id, found.file));
+        self.new.push(Arc::clone(&file));
         let generation = found.generation;
         self.pinned.insert(
             id,

@@ -12,6 +12,7 @@ use super::mapping::Mapping;
 use super::pin::{FileStore, Sought};
 use super::procfs::{Procfs, Snapshot};
 use super::record::{Event, MapRecord, Record};
+use crate::object::PinnedFile;
 
 /// Names one process in its table, also after its exit and when its pid has
 /// been given to another.
@@ -340,6 +341,12 @@ impl ProcessTable {
             .get(&key)
             .map(|process| Arc::clone(process.images.at(time_ns)))
             .unwrap_or_default()
+    }
+
+    /// The files that were first mapped, or first seen to be, since the last
+    /// call.
+    pub fn take_new_files(&mut self) -> Vec<Arc<PinnedFile>> {
+        self.files.take_new()
     }
 
     /// The mapping at an address of a process, in the program that it ran at

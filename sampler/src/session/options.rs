@@ -36,9 +36,9 @@ pub enum Scope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnwindBy {
     /// From frame pointer to frame pointer.
-    #[default]
     FramePointers,
     /// By the files' own unwind tables.
+    #[default]
     Tables,
 }
 

@@ -125,7 +125,7 @@ impl Running {
             _ => None,
         };
         let watched = bring_into_scope(&options.scope, &programs, &targets, command.as_ref())?;
-        let unwinding = if options.wants_tables() {
+        let mut unwinding = if options.wants_tables() {
             let tables = programs.tables()?;
             let started = Unwinding::start(tables, settings.limits.user_frames);
             Some(started.map_err(system("start the building of unwind tables"))?)
@@ -140,7 +140,14 @@ impl Running {
             })
             .map_err(system("read /proc"))?;
 
-        let _lost_before_the_start = hear(&mut sideband, &mut table);
+        // Whatever ran before may never be sampled; what was asked for will be.
+        let present = table.take_new_files();
+        if watched.is_some()
+            && let Some(unwinding) = &mut unwinding
+        {
+            unwinding.expect(&present);
+        }
+        let _lost_before_the_start = hear(&mut sideband, &mut table, unwinding.as_mut());
         let symbolizer = Symbolizer::spawn(symbolize::Options {
             rss_bytes: cost::rss_bytes,
             ..symbolize::Options::default()
@@ -366,7 +373,7 @@ impl Running {
         drain.drain(|region, copies| {
             // After the flip, so that every mapping of these samples is known.
             if news.is_none() {
-                lost += hear(sideband, table);
+                lost += hear(sideband, table, unwinding.as_mut());
                 news = Some(());
             }
             attribution.add(region, copies, table, unwinding.as_mut());
@@ -418,7 +425,7 @@ impl Running {
 
     /// Takes what the side band has to say.
     fn listen(&mut self) {
-        let lost = hear(&mut self.sideband, &mut self.table);
+        let lost = hear(&mut self.sideband, &mut self.table, self.unwinding.as_mut());
         self.heard_losses(lost);
     }
 
@@ -472,10 +479,18 @@ impl Running {
 }
 
 /// Applies what the side band has to say. Returns how many records were lost.
-fn hear(sideband: &mut Sideband, table: &mut ProcessTable) -> u64 {
+fn hear(
+    sideband: &mut Sideband,
+    table: &mut ProcessTable,
+    unwinding: Option<&mut Unwinding>,
+) -> u64 {
     let records = sideband.read();
     let lost = probe::lost(&records);
     table.apply(records);
+    let new = table.take_new_files();
+    if let Some(unwinding) = unwinding {
+        unwinding.expect(&new);
+    }
     lost
 }
 

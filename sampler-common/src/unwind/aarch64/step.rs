@@ -85,7 +85,7 @@ fn special(
         TAG_GAP_FRAME_POINTER => by_frame_pointer(registers, memory),
         TAG_GAP_STUB => {
             if registers.origin.is_interrupted() {
-                arrive(registers.lr, registers.sp, registers.fp, registers)
+                arrive(registers.lr, registers.sp, registers.fp, registers).map_err(guessed)
             } else {
                 by_frame_pointer(registers, memory)
             }
@@ -106,7 +106,16 @@ fn by_frame_pointer(registers: &mut Registers, memory: &mut impl Memory) -> Resu
         return Err(Stop::NotOutwards);
     }
     let [fp, return_address] = memory.read_pair(registers.fp).ok_or(Stop::Unreadable)?;
-    arrive(return_address, registers.fp.wrapping_add(16), fp, registers)
+    arrive(return_address, registers.fp.wrapping_add(16), fp, registers).map_err(guessed)
+}
+
+/// What a zero return address means where no row says that it is one.
+#[inline(always)]
+const fn guessed(stop: Stop) -> Stop {
+    match stop {
+        Stop::ZeroReturnAddress => Stop::BrokenChain,
+        stop => stop,
+    }
 }
 
 /// Takes back what the kernel pushed for a signal (`struct rt_sigframe`).
@@ -120,7 +129,7 @@ fn out_of_signal(registers: &mut Registers, memory: &mut impl Memory) -> Result<
         .read_pair(saved.wrapping_add(SIGCONTEXT_SP * 8))
         .ok_or(Stop::Unreadable)?;
     if ip == 0 {
-        return Err(Stop::ZeroReturnAddress);
+        return Err(Stop::BrokenChain);
     }
     *registers = Registers {
         ip,

@@ -103,12 +103,8 @@ fn special(
         TAG_GAP_FRAME_POINTER => by_frame_pointer(registers, memory),
         TAG_GAP_STUB => {
             if registers.origin.is_interrupted() {
-                to_caller(
-                    registers.sp.wrapping_add(8),
-                    SAVED_UNCHANGED,
-                    registers,
-                    memory,
-                )
+                let cfa = registers.sp.wrapping_add(8);
+                to_caller(cfa, SAVED_UNCHANGED, registers, memory).map_err(guessed)
             } else {
                 by_frame_pointer(registers, memory)
             }
@@ -145,7 +141,7 @@ fn by_frame_pointer(registers: &mut Registers, memory: &mut impl Memory) -> Resu
     }
     let [bp, return_address] = memory.read_pair(registers.bp).ok_or(Stop::Unreadable)?;
     if return_address == 0 {
-        return Err(Stop::ZeroReturnAddress);
+        return Err(Stop::BrokenChain);
     }
     *registers = Registers {
         ip: return_address,
@@ -154,6 +150,15 @@ fn by_frame_pointer(registers: &mut Registers, memory: &mut impl Memory) -> Resu
         origin: Origin::CALLER,
     };
     Ok(())
+}
+
+/// What a zero return address means where no row says that it is one.
+#[inline(always)]
+const fn guessed(stop: Stop) -> Stop {
+    match stop {
+        Stop::ZeroReturnAddress => Stop::BrokenChain,
+        stop => stop,
+    }
 }
 
 /// Takes back what the kernel pushed for a signal (`struct rt_sigframe`).
@@ -169,7 +174,7 @@ fn out_of_signal(registers: &mut Registers, memory: &mut impl Memory) -> Result<
     if ip == 0 {
         // A call through a null pointer: the handler runs for a frame that has
         // no code.
-        return Err(Stop::ZeroReturnAddress);
+        return Err(Stop::BrokenChain);
     }
     *registers = Registers {
         ip,

@@ -55,6 +55,14 @@ pub(super) struct Built {
 /// Files from this size on are large: some ten milliseconds of work.
 const LARGE_BYTES: u64 = 8 << 20;
 
+/// The niceness of the threads.
+const NICENESS: libc::c_int = -10;
+
+/// Whether a file of this size is a large one.
+pub(super) const fn is_large(size_bytes: u64) -> bool {
+    size_bytes >= LARGE_BYTES
+}
+
 /// The threads, as those who order see them.
 #[derive(Debug)]
 pub(super) struct Builder {
@@ -71,7 +79,10 @@ impl Builder {
             let (orders, ordered) = mpsc::channel();
             thread::Builder::new()
                 .name(name.to_owned())
-                .spawn(move || build_all(&ordered, &deliver))
+                .spawn(move || {
+                    hurry();
+                    build_all(&ordered, &deliver);
+                })
                 .map(|_| orders)
         };
         Ok(Self {
@@ -88,10 +99,10 @@ impl Builder {
             size_bytes: file.size_bytes().unwrap_or(u64::MAX),
             file: Arc::clone(file),
         };
-        let thread = if order.size_bytes < LARGE_BYTES {
-            &self.small
-        } else {
+        let thread = if is_large(order.size_bytes) {
             &self.large
+        } else {
+            &self.small
         };
         // Fails only when the thread has died.
         let accepted = thread.send(order).is_ok();
@@ -110,6 +121,14 @@ impl Builder {
         self.waiting = self.waiting.saturating_sub(1);
         Some(built)
     }
+}
+
+/// Puts this thread before others: until a table is there, each stack that
+/// needs it is copied, which costs those others more. Without the right to do
+/// so it takes its turn.
+fn hurry() {
+    // SAFETY: changes the priority of the calling thread and nothing else.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
 }
 
 /// Builds what is ordered, the smallest files first.

@@ -122,6 +122,16 @@ impl Unwinding {
         }
     }
 
+    /// These files were mapped while the recording runs. Those whose tables
+    /// take long are built before a stack needs them.
+    pub fn expect(&mut self, files: &[Arc<PinnedFile>]) {
+        for file in files {
+            if file.size_bytes().is_ok_and(builder::is_large) {
+                self.known(file);
+            }
+        }
+    }
+
     /// Whether tables are being built.
     pub fn waits(&self) -> bool {
         self.builder.waiting() > 0

@@ -62,12 +62,14 @@ pub(super) fn walk(
             Ok(()) => frames.push(registers.lookup_address().wrapping_add(1)),
             Err(stop) => {
                 return Walked::To(match stop {
-                    Stop::EndOfStack | Stop::EndOfChain => Ending::Complete,
+                    Stop::EndOfStack | Stop::EndOfChain | Stop::ZeroReturnAddress => {
+                        Ending::Complete
+                    }
                     Stop::Unsupported | Stop::RegisterLost => Ending::UnsupportedRule,
                     Stop::Unreadable if memory.cut_off => Ending::CopyTooShort,
                     Stop::Unreadable => Ending::UnreadableStack,
                     Stop::NotOutwards => Ending::NotOutwards,
-                    Stop::ZeroReturnAddress => Ending::BrokenChain,
+                    Stop::BrokenChain => Ending::BrokenChain,
                 });
             }
         }

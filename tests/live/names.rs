@@ -177,7 +177,8 @@ fn inline_frames_have_lines() -> Verdict {
 
 fn without_frame_pointers() -> Verdict {
     need::root()?;
-    let (_, recording) = record_fixture(&["-F", "499"], "nofp", &["600"])?;
+    let options = ["-F", "499", "--unwind", "frame-pointers"];
+    let (_, recording) = record_fixture(&options, "nofp", &["600"])?;
     let (file, profile) = recording.only("nofp")?;
     let leaf = profile.count(|sample| {
         sample

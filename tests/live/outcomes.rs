@@ -9,6 +9,9 @@ use crate::support::recording::Recording;
 use crate::support::run::{Finished, Recorder, record, record_fixture};
 use crate::support::verdict::{Stop, Verdict, ensure, trial};
 
+/// A walk that a stack can lead astray.
+const BY_FRAME_POINTERS: [&str; 4] = ["-F", "499", "--unwind", "frame-pointers"];
+
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("outcomes::lost_threads_full", lost_threads_full),
@@ -237,17 +240,17 @@ fn truncated_kernel_stack_unavailable() -> Verdict {
 
 fn truncated_unreadable_stack() -> Verdict {
     let arguments = ["unreadable", "600"];
-    truncated(&["-F", "499"], "badstack", &arguments, "unreadable_stack").map(|_| ())
+    truncated(&BY_FRAME_POINTERS, "badstack", &arguments, "unreadable_stack").map(|_| ())
 }
 
 fn truncated_broken_chain() -> Verdict {
     let arguments = ["backwards", "600"];
-    truncated(&["-F", "499"], "badstack", &arguments, "broken_chain").map(|_| ())
+    truncated(&BY_FRAME_POINTERS, "badstack", &arguments, "broken_chain").map(|_| ())
 }
 
 fn truncated_unmapped_address() -> Verdict {
     let arguments = ["nowhere", "600"];
-    let recording = truncated(&["-F", "499"], "badstack", &arguments, "unmapped_address")?;
+    let recording = truncated(&BY_FRAME_POINTERS, "badstack", &arguments, "unmapped_address")?;
     let (_, profile) = recording.only("badstack")?;
     // The address that is no code is nobody's frame.
     let most = profile

@@ -106,6 +106,20 @@ impl Drain {
             .fold(0.0, f64::max)
     }
 
+    /// Whether there are copies in the generation that is on. The sooner they
+    /// are read, the sooner the kernel's side learns of the files that it could
+    /// not walk through.
+    pub fn has_copies(&self) -> bool {
+        let regions = (0..self.regions.len() / 2).map(|cpu| cpu * 2 + self.on as usize);
+        let mut chunks = regions.map(|region| region * self.copy_chunks);
+        self.copy_chunks > 0
+            && chunks.any(|chunk| {
+                let chunk = self.copies.entry(chunk);
+                // SAFETY: as in `fullest`.
+                unsafe { ptr::read_volatile(&raw const (*chunk).used_words) != 0 }
+            })
+    }
+
     /// The share of a region's room for copies that is in use.
     fn copies_fill(&self, region: usize, copy_chunk: usize) -> f64 {
         if copy_chunk >= self.copy_chunks {

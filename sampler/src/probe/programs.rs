@@ -209,7 +209,7 @@ fn copy_entries(settings: &Settings, possible_cpus: u32) -> u32 {
     if settings.tables == 0 {
         1
     } else {
-        2 * possible_cpus * settings.limits.copy_chunks
+        (2 * possible_cpus * settings.limits.copy_chunks).max(1)
     }
 }
 

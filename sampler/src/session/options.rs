@@ -125,8 +125,8 @@ pub const DEFAULT_LIMITS: Limits = Limits {
     kernel_frames: sampler_common::MAX_KERNEL_FRAMES,
     regions: u32::MAX,
     copy_bytes: sampler_common::MAX_COPY_BYTES,
-    // By the number of CPUs.
-    copy_chunks: 0,
+    // Fewer where there are many CPUs.
+    copy_chunks: 8,
 };
 
 #[cfg(test)]

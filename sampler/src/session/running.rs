@@ -33,7 +33,7 @@ const DRAIN_AT: f64 = 0.4;
 /// greatest depth fill about half of one.
 const TICKS_A_LOOK: u64 = 16;
 /// The shortest and the longest time between two looks.
-const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
 /// Time between two looks for unwind tables that were built.
 const TABLES: Duration = Duration::from_millis(10);
 /// The shortest time between two looks at the process events that woke us: what
@@ -239,7 +239,8 @@ impl Running {
                     next_drain = tokio::time::Instant::now() + self.interval;
                 }
                 () = tokio::time::sleep_until(next_look) => {
-                    if self.options.drain_interval.is_none() && self.drain.fullest() > DRAIN_AT {
+                    let wanted = self.drain.fullest() > DRAIN_AT || self.drain.has_copies();
+                    if self.options.drain_interval.is_none() && wanted {
                         self.drain();
                         next_drain = tokio::time::Instant::now() + self.interval;
                     }

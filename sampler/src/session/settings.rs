@@ -60,15 +60,14 @@ pub fn settings(
     }
 }
 
-/// Chunks of stack copies that all CPUs have together, at most: 32 MiB.
+/// Chunks of stack copies that all CPUs have together, at most: 32 MiB, but for
+/// one for each.
 const COPY_CHUNKS: u32 = 128;
-/// And one of them, for each generation.
-const COPY_CHUNKS_A_CPU: u32 = 8;
-
 /// The limits asked for, less what the kernel's own limit takes away.
 fn limits(options: &Options, facts: &HostFacts, possible_cpus: u32) -> Limits {
     let mut limits = options.limits;
-    limits.copy_chunks = (COPY_CHUNKS / (2 * possible_cpus).max(1)).clamp(1, COPY_CHUNKS_A_CPU);
+    let chunks_a_cpu = COPY_CHUNKS / (2 * possible_cpus).max(1);
+    limits.copy_chunks = limits.copy_chunks.min(chunks_a_cpu.max(1));
     if let Some(max_stack) = facts.sysctls.perf_event_max_stack_frames {
         let max_stack = u32::try_from(max_stack).unwrap_or(u32::MAX);
         limits.kernel_frames = limits.kernel_frames.min(max_stack.saturating_sub(1).max(1));

@@ -97,6 +97,8 @@ fn limits(args: &RecordArgs) -> Result<Limits, Failure> {
             "threads" => &mut limits.threads,
             "counts" => &mut limits.counts,
             "words" => &mut limits.words,
+            "copy-bytes" => &mut limits.copy_bytes,
+            "copy-chunks" => &mut limits.copy_chunks,
             _ => return Err(Failure::Usage(anyhow!("no such table: {name}"))),
         };
         *limit = (*limit).min(*number);

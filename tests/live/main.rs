@@ -18,6 +18,7 @@ mod signals;
 mod split;
 mod support;
 mod tables;
+mod verification;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         hostile::trials(),
         outcomes::trials(),
         tables::trials(),
+        verification::trials(),
         formats::trials(),
         split::trials(),
         ledger::trials(),

@@ -171,6 +171,12 @@ pub struct RecordArgs {
     #[arg(long, value_name = "HOW", default_value_t = UnwindBy::default())]
     pub unwind: UnwindBy,
 
+    /// With --unwind tables: check one in N of the stacks that the kernel's side
+    /// walked by another walk, framehop's, and say on stderr how often they agree.
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true,
+          default_missing_value = "16", value_parser = clap::value_parser!(u32).range(1..))]
+    pub verify_unwind: Option<u32>,
+
     /// What ticks: cpu-clock; with --experimental also cycles, instructions.
     #[arg(long, value_name = "EVENT", default_value_t = Event::CpuClock)]
     pub event: Event,
@@ -311,6 +317,17 @@ mod tests {
     fn a_format_named_twice_is_written_once() {
         let args = record(&["--format", "svg,pprof,svg", "--format", "pprof"]).unwrap();
         assert_eq!(args.formats(), [FileFormat::Svg, FileFormat::Pprof]);
+    }
+
+    #[test]
+    fn the_share_of_walks_to_check_has_a_default() {
+        let asked = |arguments: &[&str]| record(arguments).map(|args| args.verify_unwind);
+        assert_eq!(asked(&[]).unwrap(), None);
+        assert_eq!(asked(&["--verify-unwind"]).unwrap(), Some(16));
+        assert_eq!(asked(&["--verify-unwind=1"]).unwrap(), Some(1));
+        let command = record(&["--verify-unwind", "--", "true"]).unwrap();
+        assert_eq!(command.verify_unwind, Some(16));
+        assert!(asked(&["--verify-unwind=0"]).is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sampler_common::{Ending, Outcome};
 use serde::Serialize;
 
-use crate::session::{BPF_NS_METHOD, Completeness, Cost, FrameCounts, Ledger, Lifecycle};
+use crate::session::{BPF_NS_METHOD, Completeness, Cost, FrameCounts, Ledger, Lifecycle, Verified};
 
 /// The whole index.
 #[derive(Debug, Clone, Serialize)]
@@ -36,6 +36,9 @@ pub struct Index {
     pub lifecycle: LifecycleIndex,
     /// What the profiler itself cost.
     pub cost: CostIndex,
+    /// Only if the walk was to be checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationIndex>,
     /// One entry for each file.
     pub files: Vec<FileIndex>,
     /// Only if not all files could be written.
@@ -161,6 +164,28 @@ pub struct CostIndex {
     pub finish_ns: u64,
 }
 
+/// Walks of the kernel's side that were checked by another: `checked` is the
+/// sum of all other walks but `dropped`.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct VerificationIndex {
+    /// Walks that were compared.
+    pub checked: u64,
+    /// The same frames to the same end.
+    pub agreed: u64,
+    /// A frame differs.
+    pub disagreed: u64,
+    /// The same frames up to code that framehop cannot walk.
+    pub framehop_failed: u64,
+    /// The same frames up to the end of the copy.
+    pub copy_too_short: u64,
+    /// The same frames up to where the kernel's side gave up.
+    pub truncated: u64,
+    /// Not compared, for want of room or time.
+    pub dropped: u64,
+    /// Callers that both walks found, in all walks.
+    pub callers_agreed: u64,
+}
+
 /// One file.
 #[derive(Debug, Clone, Serialize)]
 pub struct FileIndex {
@@ -250,6 +275,21 @@ impl From<Lifecycle> for LifecycleIndex {
     }
 }
 
+impl From<&Verified> for VerificationIndex {
+    fn from(found: &Verified) -> Self {
+        Self {
+            checked: found.checked(),
+            agreed: found.agreed,
+            disagreed: found.disagreed,
+            framehop_failed: found.framehop_failed,
+            copy_too_short: found.copy_too_short,
+            truncated: found.truncated,
+            dropped: found.dropped,
+            callers_agreed: found.callers_agreed,
+        }
+    }
+}
+
 impl CostIndex {
     /// With the time that finishing took.
     pub fn new(cost: Cost, finish_ns: u64) -> Self {
@@ -312,6 +352,7 @@ pub(super) mod example {
                 bpf_map_bytes: 0,
                 finish_ns: 0,
             },
+            verification: None,
             files: Vec::new(),
             unfinished: None,
         }

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sampler_common::{CopyChunk, Ending, Region, StackCopy, Thread};
+use sampler_common::{CopyChunk, Ending, NO_STACK, Region, StackCopy, Thread};
 
 use super::ledger::{Class, Completeness};
 use super::traces::{Marker, Traces};
 use super::unwinding::{CopyState, Unwinding};
+use super::verification::{CheckedWalk, Verification};
 use crate::object::FileId;
 use crate::process::{AddressSpace, Backing, Comm, ProcessKey, ProcessTable, Sighting};
 
@@ -136,13 +137,15 @@ impl Attribution {
     }
 
     /// Adds what one CPU counted in one generation, and the stacks that it
-    /// copied.
+    /// copied; but copies of stacks that it walked itself count for nothing and
+    /// go to `verification`.
     pub fn add(
         &mut self,
         region: &Region,
         chunks: &[&CopyChunk],
         table: &mut ProcessTable,
         mut unwinding: Option<&mut Unwinding>,
+        mut verification: Option<&mut Verification>,
     ) {
         let mut owners: Vec<Option<Owned>> = vec![None; region.threads().len()];
         for count in region.counts() {
@@ -184,6 +187,21 @@ impl Attribution {
                 Some(key) => table.address_space(key, copy.time_ns),
                 None => Arc::default(),
             };
+            if copy.checked_stack != NO_STACK {
+                if let Some(verification) = &mut verification
+                    && let Some((frames, ending)) = region.stack(copy.checked_stack)
+                {
+                    verification.hand_over(CheckedWalk {
+                        pid: thread.caller_pid,
+                        space,
+                        frames,
+                        ending,
+                        copy,
+                        words,
+                    });
+                }
+                continue;
+            }
             let kernel_ending = self.start_trace(region.stack(copy.kernel_stack));
             let waiting = WaitingCopy {
                 awaits: FileId::default(),

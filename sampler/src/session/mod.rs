@@ -16,6 +16,7 @@ mod settings;
 mod starting;
 mod traces;
 mod unwinding;
+mod verification;
 mod waiting;
 
 pub use attribution::{SampledProcess, WantedFrames};
@@ -28,3 +29,4 @@ pub use profiles::{FrameCounts, GroupProfile, ProfileBuilder};
 pub use recording::{Lifecycle, Recording};
 pub use running::{Ended, Progress, Running};
 pub use scope::{TargetError, check_targets};
+pub use verification::{Disagreement, Verified, VisitedFrame};

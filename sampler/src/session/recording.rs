@@ -6,6 +6,7 @@ use super::attribution::{Attribution, SampledProcess};
 use super::cost::{self, Cost};
 use super::ledger::{Completeness, Ledger};
 use super::profiles::ProfileBuilder;
+use super::verification::Verified;
 use crate::probe::Event;
 use crate::profile::Header;
 use crate::symbolize::{Names, Stats};
@@ -42,6 +43,8 @@ pub struct Recording {
     pub ledger: Ledger,
     /// What was heard of processes.
     pub lifecycle: Lifecycle,
+    /// What the checks of the walk found, if they were asked for.
+    pub verified: Option<Verified>,
     /// `CLOCK_REALTIME` minus `CLOCK_BOOTTIME`, in nanoseconds.
     pub boot_unix_ns: i64,
     pub(super) attribution: Attribution,

@@ -17,6 +17,7 @@ use super::recording::{Lifecycle, Recording};
 use super::scope::{self, TargetError};
 use super::starting::{bring_into_scope, load, open_file_limit};
 use super::unwinding::{Shortage, Unwinding};
+use super::verification::Verification;
 use super::waiting::{any_readable_from, sleep_until, wait_for_all, watch};
 use crate::probe::host::{HostFacts, cpus};
 use crate::probe::{self, Drain, Programs, Sideband, Timers};
@@ -81,6 +82,7 @@ pub struct Running {
     attribution: Attribution,
     symbolizer: Symbolizer,
     unwinding: Option<Unwinding>,
+    verification: Option<Verification>,
     /// One for each process whose end ends the recording.
     targets: Vec<AsyncFd<OwnedFd>>,
     command: Option<Child>,
@@ -129,6 +131,12 @@ impl Running {
             let tables = programs.tables()?;
             let started = Unwinding::start(tables, settings.limits.user_frames);
             Some(started.map_err(system("start the building of unwind tables"))?)
+        } else {
+            None
+        };
+        let verification = if options.wants_tables() && options.check_every > 0 {
+            let started = Verification::start();
+            Some(started.map_err(system("start the check of the walk"))?)
         } else {
             None
         };
@@ -194,6 +202,7 @@ impl Running {
             table,
             symbolizer,
             unwinding,
+            verification,
             targets: ends,
             command,
             start,
@@ -283,6 +292,7 @@ impl Running {
         self.drain();
         self.drain();
         self.finish_unwinding();
+        let verified = self.verification.take().map(Verification::finish);
         self.attribution.refresh_all(&mut self.table);
         let rss_bytes = cost::rss_bytes();
         let names = self.symbolizer.finish();
@@ -322,6 +332,7 @@ impl Running {
                 .max(rss_bytes)
                 .max(names.stats().peak_rss_bytes),
             names,
+            verified,
             bpf_map_bytes: self.programs.map_bytes(),
         };
         (recording, self.command)
@@ -364,6 +375,7 @@ impl Running {
             table,
             attribution,
             unwinding,
+            verification,
             ..
         } = self;
         if let Some(unwinding) = unwinding {
@@ -377,7 +389,13 @@ impl Running {
                 lost += hear(sideband, table, unwinding.as_mut());
                 news = Some(());
             }
-            attribution.add(region, copies, table, unwinding.as_mut());
+            attribution.add(
+                region,
+                copies,
+                table,
+                unwinding.as_mut(),
+                verification.as_mut(),
+            );
         });
         if let Some(unwinding) = &mut self.unwinding {
             unwinding.all_cpus_passed();

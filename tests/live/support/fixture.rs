@@ -76,6 +76,10 @@ pub fn fixture(name: &'static str) -> Verdict<PathBuf> {
 fn recipe(name: &str) -> (&'static str, Recipe) {
     match name {
         "cfi" => ("cfi.c", Recipe::C(&["-fomit-frame-pointer"])),
+        "altstack" => (
+            "../corpus/programs/altstack.c",
+            Recipe::C(&["-fomit-frame-pointer"]),
+        ),
         "nofp" => ("nofp.c", Recipe::C(&["-fomit-frame-pointer"])),
         "compat" => ("compat.c", Recipe::C(&["-m32", "-nostdlib", "-static"])),
         "names_cpp" => ("names.cpp", Recipe::Cpp),

@@ -19,6 +19,7 @@ pub struct Index {
     pub frames: Frames,
     pub lifecycle: Lifecycle,
     pub cost: Cost,
+    pub verification: Option<Verification>,
     pub files: Vec<File>,
 }
 
@@ -71,6 +72,18 @@ pub struct Cost {
     pub peak_rss_bytes: u64,
     pub bpf_map_bytes: u64,
     pub finish_ns: u64,
+}
+
+#[derive(Deserialize)]
+pub struct Verification {
+    pub checked: u64,
+    pub agreed: u64,
+    pub disagreed: u64,
+    pub framehop_failed: u64,
+    pub copy_too_short: u64,
+    pub truncated: u64,
+    pub dropped: u64,
+    pub callers_agreed: u64,
 }
 
 #[derive(Deserialize)]
@@ -175,6 +188,22 @@ impl Stacks {
     }
 }
 
+impl Verification {
+    fn check(&self) -> Verdict {
+        let classes = self.agreed
+            + self.disagreed
+            + self.framehop_failed
+            + self.copy_too_short
+            + self.truncated;
+        ensure!(
+            self.checked == classes,
+            "{} walks were checked, but {classes} have a class",
+            self.checked
+        );
+        Ok(())
+    }
+}
+
 impl File {
     /// The ending of its name.
     fn format(&self) -> &str {
@@ -195,6 +224,9 @@ impl Index {
     /// The sums that the contract promises, whatever was recorded.
     fn check(&self) -> Verdict {
         self.ledger.check()?;
+        if let Some(verification) = &self.verification {
+            verification.check()?;
+        }
         self.stacks.check(self.ledger.counted, "the whole run")?;
         for file in &self.files {
             file.stacks.check(file.samples, &file.name)?;

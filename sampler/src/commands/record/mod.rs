@@ -71,6 +71,10 @@ async fn record(args: &RecordArgs) -> Result<i32, Failure> {
     }
     let (recording, child) = running.finish();
     warn_of_losses(&recording);
+    if let Some(verified) = &recording.verified {
+        // To stderr whatever else is printed: it is about the profiler itself.
+        let _reader_gone = write!(io::stderr().lock(), "{verified}");
+    }
 
     let index = setup::index(&recording, &facts);
     let formats = args.formats();

@@ -30,7 +30,7 @@ pub fn check(args: &RecordArgs) -> Result<Options, Failure> {
             args.event
         )));
     }
-    Ok(Options {
+    let options = Options {
         scope: scope(args)?,
         event: args.event,
         frequency_hz: args.frequency,
@@ -41,11 +41,17 @@ pub fn check(args: &RecordArgs) -> Result<Options, Failure> {
         },
         cgroups: args.group == Grouping::Cgroup,
         unwind: args.unwind,
-        check_every: 0,
+        check_every: args.verify_unwind.unwrap_or(0),
         limits: limits(args)?,
         drain_interval: args.test.drain,
         fault_kernel_stack: args.test.fault.is_some(),
-    })
+    };
+    if options.check_every > 0 && !options.wants_tables() {
+        return Err(Failure::Usage(anyhow!(
+            "`--verify-unwind` checks the walk by tables: it needs `--unwind tables` and user frames, on x86_64"
+        )));
+    }
+    Ok(options)
 }
 
 fn scope(args: &RecordArgs) -> Result<Scope, Failure> {
@@ -214,6 +220,7 @@ pub fn index(recording: &Recording, facts: &HostFacts) -> Index {
         },
         lifecycle: recording.lifecycle.into(),
         cost: CostIndex::new(recording.cost(), 0),
+        verification: recording.verified.as_ref().map(Into::into),
         files: Vec::new(),
         unfinished: None,
     }

@@ -120,14 +120,23 @@ impl<'a> Image<'a> {
         named.or_else(|| self.eh_frame_by_segment())
     }
 
-    fn eh_frame_by_segment(&self) -> Option<Section<'a>> {
+    /// `.eh_frame_hdr`, by the segment that the run time finds it by.
+    pub fn eh_frame_hdr(&self) -> Option<Section<'a>> {
         let segment = self
             .segments
             .iter()
             .find(|segment| segment.p_type(LITTLE) == PT_GNU_EH_FRAME)?;
         let bytes = segment.data(LITTLE, self.file).ok()?;
-        let bases = gimli::BaseAddresses::default().set_eh_frame_hdr(segment.p_vaddr(LITTLE));
-        let parsed = gimli::EhFrameHdr::new(bytes, gimli::LittleEndian)
+        Some(Section {
+            address: segment.p_vaddr(LITTLE),
+            bytes: Cow::Borrowed(bytes),
+        })
+    }
+
+    fn eh_frame_by_segment(&self) -> Option<Section<'a>> {
+        let header = self.eh_frame_hdr()?;
+        let bases = gimli::BaseAddresses::default().set_eh_frame_hdr(header.address);
+        let parsed = gimli::EhFrameHdr::new(&header.bytes, gimli::LittleEndian)
             .parse(&bases, 8)
             .ok()?;
         let address = parsed.eh_frame_ptr().direct().ok()?;

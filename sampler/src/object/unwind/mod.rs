@@ -16,6 +16,7 @@
 //! limits in each stage, and whatever is wrong with it, there is a table or a
 //! [`BuildError`].
 
+mod call_frames;
 mod convert;
 mod expression;
 mod gaps;
@@ -27,6 +28,7 @@ mod parse;
 mod resolver;
 mod rows;
 
+pub use call_frames::{CallFrames, Placed};
 pub use pack::Table;
 
 use gaps::Described;

@@ -18,6 +18,7 @@ use sampler_common::unwind::{BUCKET_BYTES, BUCKET_SHIFT, PackedRule};
 use sampler_common::{Ending, StackCopy, TablePlace};
 
 use self::builder::{Builder, Built};
+pub(super) use self::walk::Copied;
 use self::walk::{Code, Walked};
 use crate::object::unwind::Table;
 use crate::object::{FileId, PinnedFile};
@@ -341,9 +342,7 @@ impl Unwinding {
                 continue;
             };
             let bytes = table.bytes();
-            let loaded = self
-                .tables
-                .load(&parts(table), &table.index, &table.rows);
+            let loaded = self.tables.load(&parts(table), &table.index, &table.rows);
             match loaded {
                 Ok(loaded) => {
                     if let Some(known) = self.files.get_mut(&id) {
@@ -368,9 +367,7 @@ impl Unwinding {
             .files
             .iter()
             .filter_map(|(id, known)| match known.state {
-                State::Loaded(table) if known.used + COLD <= used => {
-                    Some((known.used, *id, table))
-                }
+                State::Loaded(table) if known.used + COLD <= used => Some((known.used, *id, table)),
                 _ => None,
             })
             .collect();

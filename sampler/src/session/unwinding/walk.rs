@@ -44,11 +44,7 @@ pub(super) fn walk(
         saved(layout.stack_pointer),
         saved(layout.frame_pointer),
     );
-    let mut memory = Copied {
-        copy,
-        words,
-        cut_off: false,
-    };
+    let mut memory = Copied::new(copy, words);
     frames.clear();
     frames.push(registers.ip);
     while frames.len() < max_frames as usize {
@@ -88,11 +84,22 @@ impl Interrupted for Saved<'_> {
 }
 
 /// The memory that was copied.
-struct Copied<'a> {
+pub(in crate::session) struct Copied<'a> {
     copy: &'a StackCopy,
     words: &'a [u64],
     /// Whether something was asked for that a larger copy might have held.
     cut_off: bool,
+}
+
+impl<'a> Copied<'a> {
+    /// That of a copy.
+    pub(in crate::session) fn new(copy: &'a StackCopy, words: &'a [u64]) -> Self {
+        Self {
+            copy,
+            words,
+            cut_off: false,
+        }
+    }
 }
 
 impl Memory for Copied<'_> {
@@ -209,11 +216,8 @@ mod tests {
     #[test]
     fn words_need_not_be_aligned() {
         let copy = copy(16, 16);
-        let mut memory = Copied {
-            copy: &copy,
-            words: &[0x8877_6655_4433_2211, 0xffee_ddcc_bbaa_9900],
-            cut_off: false,
-        };
+        let words = [0x8877_6655_4433_2211, 0xffee_ddcc_bbaa_9900];
+        let mut memory = Copied::new(&copy, &words);
         assert_eq!(memory.read_word(STACK + 3), Some(0xaa99_0088_7766_5544));
         assert_eq!(memory.read_word(STACK + 8), Some(0xffee_ddcc_bbaa_9900));
         assert_eq!(memory.read_word(STACK + 9), None);

@@ -104,6 +104,7 @@ impl NodeReference {
 }
 
 #[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
 mod tests {
     use super::{NODE_WORDS, NodeReference};
 

@@ -134,7 +134,7 @@ impl RuleCache {
             let ring = (&raw mut (*cache).ring).cast::<CachedRule>();
             let entry = ring.add(at as usize);
             (*entry).address = key.address;
-            (*entry).rule = key.space | rule.bits() as u64;
+            (*entry).rule = key.space | u64::from(rule.bits());
             let index = (&raw mut (*cache).index).cast::<u16>();
             *index.add(key.slot()) = at as u16;
             (*cache).next = at + 1;
@@ -144,6 +144,7 @@ impl RuleCache {
 }
 
 #[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
 mod tests {
     extern crate std;
     use super::{RULE_RING, RuleCache, RuleKey, space_number};

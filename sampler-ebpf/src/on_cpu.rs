@@ -21,7 +21,7 @@ use crate::copy::{self, Wanted};
 use crate::unwind::{self, UserHalf};
 use crate::scope;
 
-/// One tick in this many is timed.
+/// One tick in this many is timed, the first among them.
 const CLOCKED_EVERY: u64 = 16;
 
 /// Called at each tick, on the CPU that it interrupts.
@@ -35,7 +35,7 @@ pub fn on_cpu(context: PerfEventContext) -> u32 {
     // SAFETY: this CPU alone writes its state, and its ticks do not nest.
     unsafe {
         (*state).ticks += 1;
-        if (*state).ticks % CLOCKED_EVERY == 0 {
+        if (*state).ticks % CLOCKED_EVERY == 1 {
             let start_ns = bpf_ktime_get_ns();
             let outcome = tick(context.as_ptr(), cpu, state);
             count(state, outcome);

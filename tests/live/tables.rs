@@ -112,9 +112,8 @@ fn copy_too_short() -> Verdict {
     let (file, profile) = recording.only("deep")?;
     let cut = file.stacks.truncated("copy_too_short");
     ensure!(cut > 0, "no stack is cut: {:?}", file.stacks.truncated);
-    let kept = profile.count(|sample| {
-        sample.holds("[truncated: copy_too_short]") && sample.user_frames() > 2
-    });
+    let kept = profile
+        .count(|sample| sample.holds("[truncated: copy_too_short]") && sample.user_frames() > 2);
     ensure!(kept > 0, "what the copy held is not kept");
     Ok(())
 }

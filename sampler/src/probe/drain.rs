@@ -63,9 +63,9 @@ impl Drain {
     pub fn drain(&mut self, mut visit: impl FnMut(&Region, &[&CopyChunk])) {
         let off = self.flip();
         for cpu in 0..self.regions.len() / 2 {
+            let number = cpu * 2 + off;
             // SAFETY: `flip` has seen every CPU leave this generation, and
             // none enters it again before the next flip.
-            let number = cpu * 2 + off;
             let region = unsafe { &mut *self.regions.entry(number) };
             if region.threads_used == 0 && region.words_used == 0 {
                 continue;

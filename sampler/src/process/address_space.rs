@@ -39,7 +39,7 @@ static VSYSCALL: LazyLock<Arc<Mapping>> = LazyLock::new(|| {
 
 impl AddressSpace {
     /// That of a program which has just started: empty, and therefore known.
-    pub fn fresh() -> Self {
+    pub(crate) fn fresh() -> Self {
         Self {
             complete: true,
             awaits_program: true,
@@ -58,7 +58,7 @@ impl AddressSpace {
 
     /// Adds a mapping made at `since_ns`; what it covers of others is gone.
     /// Beyond the limit it is left out.
-    pub fn insert(&mut self, since_ns: u64, mapping: Mapping) {
+    pub(crate) fn insert(&mut self, since_ns: u64, mapping: Mapping) {
         if self
             .by_start
             .get(&mapping.start)
@@ -99,14 +99,14 @@ impl AddressSpace {
     }
 
     /// Adds all mappings of another on top.
-    pub fn overlay(&mut self, other: &Self) {
+    pub(super) fn overlay(&mut self, other: &Self) {
         for placed in other.by_start.values() {
             self.insert(placed.since_ns, Mapping::clone(&placed.mapping));
         }
     }
 
     /// Removes and returns what was mapped after `time_ns`.
-    pub fn split_off_after(&mut self, time_ns: u64) -> Self {
+    pub(super) fn split_off_after(&mut self, time_ns: u64) -> Self {
         let mut later = Self::default();
         self.by_start.retain(|&start, placed| {
             let stays = placed.since_ns <= time_ns;
@@ -120,7 +120,7 @@ impl AddressSpace {
 
     /// How many mappings there are.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.by_start.len()
     }
 

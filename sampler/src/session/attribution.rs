@@ -105,6 +105,7 @@ pub struct Attribution {
     addresses: Vec<u64>,
     waiting: Vec<WaitingCopy>,
     waiting_bytes: usize,
+    max_waiting_bytes: usize,
 }
 
 impl Attribution {
@@ -120,6 +121,7 @@ impl Attribution {
             addresses: Vec::new(),
             waiting: Vec::new(),
             waiting_bytes: 0,
+            max_waiting_bytes: MAX_WAITING_BYTES,
         }
     }
 
@@ -236,9 +238,8 @@ impl Attribution {
 
     /// Gives the copies that still wait as much of a walk as can be.
     pub fn give_up_waiting(&mut self, unwinding: &mut Unwinding) {
-        self.waiting_bytes = MAX_WAITING_BYTES;
+        self.max_waiting_bytes = 0;
         for copy in std::mem::take(&mut self.waiting) {
-            self.waiting_bytes = MAX_WAITING_BYTES;
             self.walk_again(copy, unwinding);
         }
     }
@@ -259,12 +260,12 @@ impl Attribution {
             CopyState::Walked(ending) => ending,
             CopyState::Awaits(file) => {
                 let bytes = words.len() * 8;
-                if self.waiting_bytes + bytes <= MAX_WAITING_BYTES {
+                if self.waiting_bytes + bytes <= self.max_waiting_bytes {
                     self.addresses = addresses;
                     self.waiting_bytes += bytes;
                     copy.awaits = file;
                     copy.words = words.into();
-                    copy.kernel_frames = self.frames.clone();
+                    copy.kernel_frames.clone_from(&self.frames);
                     self.waiting.push(copy);
                     return;
                 }

@@ -103,13 +103,7 @@ impl Running {
         facts: &HostFacts,
         open_files: libc::rlimit,
     ) -> Result<Self, SessionError> {
-        let targets = match &options.scope {
-            Scope::Processes { pids, .. } => pids
-                .iter()
-                .map(|pid| scope::target(*pid))
-                .collect::<Result<Vec<_>, _>>()?,
-            _ => Vec::new(),
-        };
+        let targets = targets(&options.scope)?;
         let possible = cpus::possible().map_err(system("list the possible CPUs"))?;
         let possible_cpus = possible.last().map_or(1, |last| last + 1);
         let (programs, settings) = load(&options, facts, possible_cpus)?;
@@ -494,6 +488,14 @@ impl Running {
         let descriptors = self.sideband.descriptors();
         let descriptors = descriptors.map_err(system("wait for process events"))?;
         descriptors.into_iter().map(watch).collect()
+    }
+}
+
+/// The processes that were asked for by ID.
+fn targets(scope: &Scope) -> Result<Vec<scope::Target>, TargetError> {
+    match scope {
+        Scope::Processes { pids, .. } => pids.iter().map(|pid| scope::target(*pid)).collect(),
+        _ => Ok(Vec::new()),
     }
 }
 

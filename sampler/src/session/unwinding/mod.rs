@@ -312,13 +312,12 @@ impl Unwinding {
 
     /// Hands a table to the kernel's side, or keeps it until there is room.
     fn load(&mut self, table: Table) -> State {
-        match self.tables.load(&parts(&table), &table.index, &table.rows) {
-            Ok(loaded) => State::Loaded(loaded),
-            Err(NoRoom) => {
-                self.shortage.not_loaded += 1;
-                State::Kept(Box::new(table))
-            }
+        let parts = parts(&table);
+        if let Ok(loaded) = self.tables.load(&parts, &table.index, &table.rows) {
+            return State::Loaded(loaded);
         }
+        self.shortage.not_loaded += 1;
+        State::Kept(Box::new(table))
     }
 
     /// Gives the tables that are kept here another chance, those that were

@@ -79,6 +79,9 @@ pub unsafe fn ship(cpu: *mut CpuState, wanted: &Wanted) -> Result<(), Full> {
     let room = COPY_HEADER_WORDS as u64 + wanted_bytes / 8;
     // SAFETY: the region and its chunks are this CPU's in this generation.
     unsafe {
+        if setting!(limits.copy_chunks) == 0 {
+            return Err(Full);
+        }
         let mut chunk = chunk(wanted, (*wanted.region).copy_chunk)?;
         let mut used = used_words(chunk);
         if used + room > COPY_CHUNK_WORDS as u64 {

@@ -45,7 +45,11 @@ impl NodeReference {
     /// only entry or nothing.
     #[inline(always)]
     pub const fn root(word: u64) -> Option<Self> {
-        if word & 3 == 2 { Self::child(word) } else { None }
+        if word & 3 == 2 {
+            Self::child(word)
+        } else {
+            None
+        }
     }
 
     /// A node, from an entry of another; `None` if there is none.

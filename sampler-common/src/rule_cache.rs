@@ -181,8 +181,8 @@ mod tests {
         }
         let mut expected = 0xffff;
         for frame in 0..40 {
-            let (rule, next) = find(&mut cache, 0x40_0000 + frame, space, expected)
-                .expect("it was entered");
+            let (rule, next) =
+                find(&mut cache, 0x40_0000 + frame, space, expected).expect("it was entered");
             assert_eq!(rule, frame as u32 + 7);
             expected = next;
         }
@@ -199,7 +199,10 @@ mod tests {
         for (number, space) in (0..).zip(&spaces) {
             assert_eq!(find(&mut cache, 0x1000, *space, number), None, "{number}");
             let next = insert(&mut cache, 0x1000, *space, number);
-            assert_eq!(find(&mut cache, 0x1000, *space, next - 1), Some((number, next)));
+            assert_eq!(
+                find(&mut cache, 0x1000, *space, next - 1),
+                Some((number, next))
+            );
         }
     }
 

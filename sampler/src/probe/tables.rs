@@ -8,9 +8,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use sampler_common::unwind::{BUCKET_SHIFT, PackedRule, Row, find_rule};
-use sampler_common::{
-    CHUNK_WORDS, PLACE_PROBES, PLACE_SEGMENTS, PLACES, TablePlace, place_slot,
-};
+use sampler_common::{CHUNK_WORDS, PLACE_PROBES, PLACE_SEGMENTS, PLACES, TablePlace, place_slot};
 
 use super::mapped::MappedArray;
 
@@ -507,9 +505,6 @@ mod tests {
         let table = tables
             .load(&[whole], &[0, 1, rows.len() as u32], &rows)
             .unwrap();
-        assert_eq!(
-            tables.rule_at(table, 0).map(PackedRule::bits),
-            Some(9)
-        );
+        assert_eq!(tables.rule_at(table, 0).map(PackedRule::bits), Some(9));
     }
 }

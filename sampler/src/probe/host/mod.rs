@@ -16,12 +16,12 @@ pub(crate) mod invented;
 pub mod kallsyms;
 pub mod kernel;
 pub mod lockdown;
+pub mod memory_layout;
 pub mod pid_namespace;
 mod preflight;
 pub mod privilege;
 mod small_file;
 pub mod sysctl;
-pub mod memory_layout;
 pub mod task_layout;
 
 pub use facts::HostFacts;

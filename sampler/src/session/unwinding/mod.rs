@@ -331,9 +331,7 @@ impl Unwinding {
                 continue;
             };
             let bytes = table.bytes();
-            let loaded = self
-                .tables
-                .load(&parts(table), &table.index, &table.rows);
+            let loaded = self.tables.load(&parts(table), &table.index, &table.rows);
             match loaded {
                 Ok(loaded) => {
                     if let Some(known) = self.files.get_mut(&id) {
@@ -358,9 +356,7 @@ impl Unwinding {
             .files
             .iter()
             .filter_map(|(id, known)| match known.state {
-                State::Loaded(table) if known.used + COLD <= used => {
-                    Some((known.used, *id, table))
-                }
+                State::Loaded(table) if known.used + COLD <= used => Some((known.used, *id, table)),
                 _ => None,
             })
             .collect();

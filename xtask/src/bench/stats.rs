@@ -35,7 +35,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
     sorted.sort_by(f64::total_cmp);
     let upper = *sorted.get(sorted.len() / 2)?;
     let lower = sorted[(sorted.len() - 1) / 2];
-    Some((lower + upper) / 2.0)
+    Some(f64::midpoint(lower, upper))
 }
 
 /// The mean of `values` with its interval; `None` when there are none.

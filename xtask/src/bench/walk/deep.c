@@ -69,7 +69,8 @@ static void pin(long cpu) {
     (void)sched_setaffinity(0, sizeof set, &set);
 }
 
-/* Returns in each of the processes; the first one waits for ever. */
+/* Returns in each of the processes; the first one waits for SIGTERM, and ends
+ * with them all gone. */
 static void start(int argc, char **argv) {
     if (argc != 4) {
         fprintf(stderr, "usage: deep PROCESSES CPUS THRASH\n");
@@ -78,6 +79,13 @@ static void start(int argc, char **argv) {
     long processes = strtol(argv[1], NULL, 10);
     long cpus = strtol(argv[2], NULL, 10);
     pid_t parent = getpid();
+    pid_t *children = calloc((size_t)processes, sizeof *children);
+    sigset_t end;
+    sigemptyset(&end);
+    sigaddset(&end, SIGTERM);
+    if (!children || sigprocmask(SIG_BLOCK, &end, NULL) != 0) {
+        exit(1);
+    }
     for (long at = 0; at < processes; at++) {
         pid_t child = fork();
         if (child < 0) {
@@ -97,8 +105,14 @@ static void start(int argc, char **argv) {
             }
             return;
         }
+        children[at] = child;
+    }
+    int signal;
+    sigwait(&end, &signal);
+    for (long at = 0; at < processes; at++) {
+        kill(children[at], SIGKILL);
     }
     while (wait(NULL) > 0) {
     }
-    exit(1);
+    exit(0);
 }

@@ -143,9 +143,11 @@ pub struct Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        // Its processes end with it, by `PR_SET_PDEATHSIG`. Errors: it has
-        // ended by itself.
-        let _ = self.child.kill();
+        // It ends its processes and waits for them. Should it have ended by
+        // itself, they have too, and there is nothing to signal.
+        // SAFETY: no memory is passed. The child is ours and not waited for,
+        // so its pid cannot belong to another process.
+        unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
         let _ = self.child.wait();
     }
 }

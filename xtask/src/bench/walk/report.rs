@@ -48,8 +48,8 @@ pub struct Row {
 /// One run.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Round {
-    /// Which, from 0.
-    pub round: usize,
+    /// Which round, from 0.
+    pub number: usize,
     /// Run time in the kernel for each counted sample.
     pub ns_per_sample: f64,
     /// Runs of the program that this is the mean of.
@@ -78,22 +78,18 @@ pub struct Spending {
 
 impl Row {
     /// Enters a round.
-    pub fn add(&mut self, round: usize, cell: Cell) {
+    pub fn add(&mut self, number: usize, cell: &Cell) {
         let outcome = &cell.outcome;
         let percent = |part: u64, of: u64| part as f64 * 100.0 / of.max(1) as f64;
         self.rounds.push(Round {
-            round,
+            number,
             ns_per_sample: cell.ns_per_sample(),
             runs: cell.runs,
             complete_percent: (outcome.own.samples > 0)
                 .then(|| percent(outcome.own.complete, outcome.own.samples)),
             own_percent: percent(outcome.own.samples, outcome.counted),
             rules_percent: outcome.rules.map(|rules| {
-                let parts = [
-                    rules.frames_in_order,
-                    rules.frames_by_index,
-                    rules.frames_missed,
-                ];
+                let parts = [rules.in_order, rules.by_index, rules.missed];
                 parts.map(|part| percent(part, parts.iter().sum()))
             }),
         });
@@ -107,7 +103,7 @@ impl Row {
     fn ratios(&self, reference: Option<&Self>) -> Vec<f64> {
         self.values(|round| {
             let others = &reference?.rounds;
-            let other = others.iter().find(|other| other.round == round.round)?;
+            let other = others.iter().find(|other| other.number == round.number)?;
             Some(round.ns_per_sample / other.ns_per_sample)
         })
     }
@@ -274,8 +270,8 @@ mod tests {
     use super::*;
 
     fn row(subject: &str, is_reference: bool, ns: &[f64], complete: f64) -> Row {
-        let round = |(round, ns_per_sample): (usize, &f64)| Round {
-            round,
+        let round = |(number, ns_per_sample): (usize, &f64)| Round {
+            number,
             ns_per_sample: *ns_per_sample,
             runs: 9,
             complete_percent: Some(complete),

@@ -28,7 +28,7 @@ pub struct Running {
 pub struct Used {
     /// User and system time of it and of the children it waited for.
     pub cpu_s: f64,
-    /// The highest RssAnon + RssShmem that was seen, looking ten times a second.
+    /// The highest `RssAnon` + `RssShmem` that was seen, looking ten times a second.
     pub peak_rss_bytes: u64,
 }
 

@@ -42,9 +42,15 @@ pub struct Outcome {
 /// `cost.walk` of `index.json`.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub struct Rules {
-    pub frames_in_order: u64,
-    pub frames_by_index: u64,
-    pub frames_missed: u64,
+    /// In the cache, where expected.
+    #[serde(rename = "frames_in_order")]
+    pub in_order: u64,
+    /// Elsewhere in the cache.
+    #[serde(rename = "frames_by_index")]
+    pub by_index: u64,
+    /// Not in the cache.
+    #[serde(rename = "frames_missed")]
+    pub missed: u64,
 }
 
 impl Subject {
@@ -88,9 +94,10 @@ impl Subject {
         }
         match file(["lightswitch", "lightswitch"]) {
             Some(file) => {
-                let preload = match Path::new("/proc/modules").exists() {
-                    true => None,
-                    false => Some(build_no_modules(folder)?),
+                let preload = if Path::new("/proc/modules").exists() {
+                    None
+                } else {
+                    Some(build_no_modules(folder)?)
                 };
                 present.push(Self::Lightswitch(file, preload));
             }

@@ -368,10 +368,32 @@ pub fn kernel_frames(context: *mut c_void, frames: *mut u64) -> i64 {
     if wanted > MAX_KERNEL_FRAMES || setting!(fault_kernel_stack) != 0 {
         return -1;
     }
+    if interrupts_user_code(context) {
+        return 0;
+    }
     // One more than wanted tells a deep stack from one that just fits.
     // SAFETY: the caller gives the room.
     let bytes = unsafe { bpf_get_stack(context, frames.cast(), (wanted + 1) * 8, 0) };
     if bytes < 0 { bytes } else { bytes >> 3 }
+}
+
+/// Word of `cs` in the registers of an event on `x86_64`.
+const X86_64_MODE: usize = 17;
+
+/// Whether the tick came while user code ran, so that the kernel has no stack;
+/// `false` also where that cannot be told.
+///
+/// The context can be read at offsets that stand in the program only: no
+/// setting will do.
+#[inline(always)]
+fn interrupts_user_code(context: *mut c_void) -> bool {
+    if setting!(registers.mode) != X86_64_MODE as u32 {
+        return false;
+    }
+    // SAFETY: the context of a perf-event program begins with the registers.
+    let word = unsafe { core::ptr::read_volatile(context.cast::<u64>().add(X86_64_MODE)) };
+    let mode = word & setting!(registers.mode_mask);
+    mode == setting!(registers.mode_user) || mode == setting!(registers.mode_user_narrow)
 }
 
 /// One frame of a kernel stack into its hash.

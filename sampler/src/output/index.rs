@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sampler_common::{Ending, Outcome};
 use serde::Serialize;
 
+use crate::probe::RuleCounters;
 use crate::session::{BPF_NS_METHOD, Completeness, Cost, FrameCounts, Ledger, Lifecycle, Verified};
 
 /// The whole index.
@@ -160,6 +161,8 @@ pub struct CostIndex {
     pub peak_rss_bytes: u64,
     /// Memory of its maps in the kernel.
     pub bpf_map_bytes: u64,
+    /// How walks by tables found the rules for their frames.
+    pub walk: WalkIndex,
     /// From stop to the last profile in place.
     pub finish_ns: u64,
 }
@@ -184,6 +187,17 @@ pub struct VerificationIndex {
     pub dropped: u64,
     /// Callers that both walks found, in all walks.
     pub callers_agreed: u64,
+}
+
+/// Frames that were walked by tables, by how their rule was found.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct WalkIndex {
+    /// In the CPU's cache, next to that of the frame before.
+    pub frames_in_order: u64,
+    /// Elsewhere in the cache.
+    pub frames_by_index: u64,
+    /// Not in the cache.
+    pub frames_missed: u64,
 }
 
 /// One file.
@@ -300,7 +314,18 @@ impl CostIndex {
             bpf_runs: cost.bpf_runs,
             peak_rss_bytes: cost.peak_rss_bytes,
             bpf_map_bytes: cost.bpf_map_bytes,
+            walk: cost.rules.into(),
             finish_ns,
+        }
+    }
+}
+
+impl From<RuleCounters> for WalkIndex {
+    fn from(rules: RuleCounters) -> Self {
+        Self {
+            frames_in_order: rules.in_order,
+            frames_by_index: rules.by_index,
+            frames_missed: rules.missed,
         }
     }
 }
@@ -350,6 +375,7 @@ pub(super) mod example {
                 bpf_runs: 0,
                 peak_rss_bytes: 0,
                 bpf_map_bytes: 0,
+                walk: RuleCounters::default().into(),
                 finish_ns: 0,
             },
             verification: None,

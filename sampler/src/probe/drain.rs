@@ -37,6 +37,19 @@ pub struct CpuCounters {
     pub clocked_ns: u64,
     /// Forks in scope that found its map full.
     pub scope_overflows: u64,
+    /// How the frames of walks by tables found their rules.
+    pub rules: RuleCounters,
+}
+
+/// Frames by how their rule was found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RuleCounters {
+    /// In the CPU's cache, where the last walk left it.
+    pub in_order: u64,
+    /// In the cache, by its index.
+    pub by_index: u64,
+    /// Not in the cache: in the file's table, or nowhere.
+    pub missed: u64,
 }
 
 impl Drain {
@@ -165,6 +178,11 @@ impl Drain {
                         clocked_ticks: ptr::read_volatile(&raw const (*state).clocked_ticks),
                         clocked_ns: ptr::read_volatile(&raw const (*state).clocked_ns),
                         scope_overflows: ptr::read_volatile(&raw const (*state).scope_overflows),
+                        rules: RuleCounters {
+                            in_order: ptr::read_volatile(&raw const (*state).rules.in_order),
+                            by_index: ptr::read_volatile(&raw const (*state).rules.by_index),
+                            missed: ptr::read_volatile(&raw const (*state).rules.missed),
+                        },
                     }
                 }
             })

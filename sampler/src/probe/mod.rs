@@ -11,7 +11,7 @@ mod sideband;
 mod tables;
 mod ticks;
 
-pub use drain::{CpuCounters, Drain};
+pub use drain::{CpuCounters, Drain, RuleCounters};
 pub use event::{Event, UnknownEvent};
 pub use programs::{LoadError, Programs, own_pid_namespace};
 pub use sideband::{Sideband, lost};

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::probe::RuleCounters;
+
 /// The profiler's own consumption.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cost {
@@ -15,6 +17,9 @@ pub struct Cost {
     pub peak_rss_bytes: u64,
     /// Kernel memory of the eBPF maps, in bytes.
     pub bpf_map_bytes: u64,
+    /// How walks by tables found the rules for their frames; all zeros where
+    /// there were none.
+    pub rules: RuleCounters,
 }
 
 /// How `bpf_ns` comes about.

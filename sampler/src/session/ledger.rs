@@ -199,6 +199,7 @@ impl Completeness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::RuleCounters;
 
     fn account(ticks: u64, idle: u64, enabled_ms: u64, idle_ms: u64) -> CpuAccount {
         let mut outcomes = [0; Outcome::COUNT];
@@ -211,6 +212,7 @@ mod tests {
                 clocked_ticks: 0,
                 clocked_ns: 0,
                 scope_overflows: 0,
+                rules: RuleCounters::default(),
             },
             enabled_ns: enabled_ms * 1_000_000,
             idle_ns: idle_ms * 1_000_000,

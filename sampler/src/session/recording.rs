@@ -7,7 +7,7 @@ use super::cost::{self, Cost};
 use super::ledger::{Completeness, Ledger};
 use super::profiles::ProfileBuilder;
 use super::verification::Verified;
-use crate::probe::Event;
+use crate::probe::{Event, RuleCounters};
 use crate::profile::Header;
 use crate::symbolize::{Names, Stats};
 
@@ -52,6 +52,7 @@ pub struct Recording {
     pub(super) bpf_ns: u64,
     pub(super) peak_rss_bytes: u64,
     pub(super) bpf_map_bytes: u64,
+    pub(super) rules: RuleCounters,
 }
 
 impl Recording {
@@ -102,6 +103,7 @@ impl Recording {
             bpf_runs: self.ledger.ticks,
             peak_rss_bytes: self.peak_rss_bytes.max(cost::rss_bytes()),
             bpf_map_bytes: self.bpf_map_bytes,
+            rules: self.rules,
         }
     }
 }

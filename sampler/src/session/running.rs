@@ -20,7 +20,7 @@ use super::unwinding::{Shortage, Unwinding};
 use super::verification::Verification;
 use super::waiting::{any_readable_from, sleep_until, wait_for_all, watch};
 use crate::probe::host::{HostFacts, cpus};
-use crate::probe::{self, Drain, Programs, Sideband, Timers};
+use crate::probe::{self, Drain, Programs, RuleCounters, Sideband, Timers};
 use crate::process::{ProcessTable, Procfs};
 use crate::symbolize::{self, Symbolizer};
 
@@ -328,6 +328,11 @@ impl Running {
             names,
             verified,
             bpf_map_bytes: self.programs.map_bytes(),
+            rules: RuleCounters {
+                in_order: sum(|cpu| cpu.rules.in_order),
+                by_index: sum(|cpu| cpu.rules.by_index),
+                missed: sum(|cpu| cpu.rules.missed),
+            },
         };
         (recording, self.command)
     }

@@ -64,6 +64,19 @@ impl Runs {
             })
     }
 
+    /// What has come since `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            count: self.count.saturating_sub(before.count),
+            time_ns: self.time_ns.saturating_sub(before.time_ns),
+        }
+    }
+
+    /// How many runs.
+    pub fn count(self) -> u64 {
+        self.count
+    }
+
     /// Nanoseconds of one run on average; `None` when there was none.
     pub fn mean_ns(self) -> Option<f64> {
         (self.count > 0).then(|| self.time_ns as f64 / self.count as f64)

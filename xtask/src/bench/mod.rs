@@ -7,6 +7,7 @@ mod overhead;
 mod profiler;
 mod report;
 mod stats;
+mod walk;
 mod worker;
 
 use anyhow::Result;
@@ -18,6 +19,8 @@ pub enum Bench {
     Overhead(overhead::Args),
     /// How many stacks of the corpus' programs are whole
     Completeness(completeness::Args),
+    /// What a complete user stack costs in the kernel, beside other profilers
+    Walk(walk::Args),
 }
 
 /// Runs the measurement.
@@ -25,5 +28,6 @@ pub fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Overhead(args) => overhead::run(args),
         Bench::Completeness(args) => completeness::run(args),
+        Bench::Walk(args) => walk::run(args),
     }
 }

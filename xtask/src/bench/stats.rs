@@ -29,6 +29,15 @@ pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
+/// The middle of `values`; `None` when there are none.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let upper = *sorted.get(sorted.len() / 2)?;
+    let lower = sorted[(sorted.len() - 1) / 2];
+    Some(f64::midpoint(lower, upper))
+}
+
 /// The mean of `values` with its interval; `None` when there are none.
 pub fn estimate(values: &[f64]) -> Option<Estimate> {
     let mean = mean(values)?;
@@ -79,6 +88,13 @@ mod tests {
         assert!((estimate.mean - 3.0).abs() < 1e-9);
         assert!((estimate.low.unwrap() - 1.037).abs() < 1e-3);
         assert!((estimate.high.unwrap() - 4.963).abs() < 1e-3);
+    }
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median(&[]), None);
     }
 
     #[test]

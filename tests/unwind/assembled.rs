@@ -98,6 +98,13 @@ const fn from_sp(cfa_words: u32, saved: Saved) -> Rule {
 
 const PUSHED: Saved = Saved::BelowCfa(2);
 
+/// In a function that keeps a frame pointer.
+const FRAME: Rule = Rule::Offset {
+    base: Base::FramePointer,
+    cfa_words: 2,
+    saved: PUSHED,
+};
+
 /// What the labels of described code say.
 const DESCRIBED: &[(&str, Rule)] = &[
     ("pushes", from_sp(1, Saved::Unchanged)),
@@ -173,13 +180,14 @@ fn gaps() -> Outcome {
         &table,
         &[
             ("stub", Rule::GapStub),
-            ("undescribed", Rule::GapStub),
+            // Followed from its start to its return.
+            ("undescribed", from_sp(1, Saved::Unchanged)),
             ("undescribed_pushed", from_sp(2, PUSHED)),
-            ("undescribed_body", Rule::GapFramePointer),
+            ("undescribed_body", FRAME),
             ("undescribed_return", from_sp(1, Saved::Unchanged)),
             ("undescribed_cold", Rule::GapFramePointer),
             // The next function is judged on its own.
-            ("other_body", Rule::GapStub),
+            ("other_body", from_sp(1, Saved::Unchanged)),
             ("trampoline", Rule::SignalFrame),
         ],
     )?;
@@ -249,7 +257,7 @@ fn nothing() -> Outcome {
         &[
             ("stub", Rule::GapFramePointer),
             ("undescribed_pushed", from_sp(2, PUSHED)),
-            ("undescribed_body", Rule::GapFramePointer),
+            ("undescribed_body", FRAME),
             ("trampoline", Rule::SignalFrame),
         ],
     )

@@ -45,12 +45,12 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-fn library(name: &str) -> String {
+pub fn library(name: &str) -> String {
     format!("{LIBRARIES}/{name}")
 }
 
 /// The compiler's own library.
-fn rustc() -> Result<String, Stop> {
+pub fn rustc() -> Result<String, Stop> {
     let root = crate::tool::run("rustc", ["--print", "sysroot"])?;
     let folder = format!("{}/lib", root.trim());
     fs::read_dir(&folder)?
@@ -59,7 +59,7 @@ fn rustc() -> Result<String, Stop> {
         .ok_or_else(|| Stop::Missing(format!("{folder}/librustc_driver")))
 }
 
-fn read(path: &str) -> Result<Vec<u8>, Stop> {
+pub fn read(path: &str) -> Result<Vec<u8>, Stop> {
     fs::read(path).map_err(|error| Stop::Missing(format!("{path}: {error}")))
 }
 
@@ -68,7 +68,7 @@ fn table(path: &str) -> Result<Table, Stop> {
 }
 
 /// The addresses at which rows start.
-fn row_addresses(table: &Table) -> Vec<u64> {
+pub fn row_addresses(table: &Table) -> Vec<u64> {
     let mut addresses = Vec::with_capacity(table.rows.len());
     for (bucket, pair) in table.index.windows(2).enumerate() {
         let start = table.lowest + bucket as u64 * BUCKET_BYTES;

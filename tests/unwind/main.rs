@@ -15,6 +15,7 @@ mod peer;
 mod stopped;
 #[path = "../symbolize/tool.rs"]
 mod tool;
+mod undescribed;
 mod walker;
 
 use libtest_mimic::Arguments;
@@ -27,6 +28,7 @@ fn main() -> std::process::ExitCode {
     let mut trials = stopped::trials();
     trials.extend(assembled::trials());
     trials.extend(files::trials());
+    trials.extend(undescribed::trials());
     trials.extend(hostile::trials());
     trials.extend(crafted::trials());
     trials.extend(costly::trials());

@@ -115,7 +115,8 @@ impl Peer {
     }
 }
 
-fn described(address: u64, data: &[u8]) -> Vec<std::ops::Range<u64>> {
+/// The code that an `.eh_frame` section describes, in order.
+pub fn described(address: u64, data: &[u8]) -> Vec<std::ops::Range<u64>> {
     use gimli::UnwindSection as _;
     let section = gimli::EhFrame::new(data, gimli::LittleEndian);
     let bases = gimli::BaseAddresses::default().set_eh_frame(address);

@@ -8,10 +8,13 @@
 //!   code, and code that keeps a frame pointer if the file describes none.
 //! - Padding never runs and gets no row.
 
+use std::cell::OnceCell;
+
 use sampler_common::unwind::{PackedRule, aarch64, x86_64};
 
+use super::flow::{self, Gap, Run};
 use super::image::Image;
-use super::landmark::{Landmark, landmark};
+use super::landmark::{Landmark, landmark, takes_stack};
 use super::padding::is_padding;
 use super::parse::{Entry, unsupported};
 use super::rows::Rows;
@@ -64,7 +67,8 @@ pub(super) struct Gaps<'i, 'a> {
     image: &'i Image<'a>,
     lowest: u64,
     described: Described,
-    starts: Option<Vec<u64>>,
+    /// Where functions start, looked up for the first gap.
+    starts: OnceCell<Vec<u64>>,
     rules: GapRules,
 }
 
@@ -74,14 +78,14 @@ impl<'i, 'a> Gaps<'i, 'a> {
             image,
             lowest,
             described,
-            starts: None,
+            starts: OnceCell::new(),
             rules: GapRules::of(image.machine),
         }
     }
 
     /// Gives `rows` those of the code in `from..to`, counted from the lowest
-    /// address, which no entry describes.
-    pub fn fill(&mut self, from: u64, to: u64, rows: &mut Rows, tally: &mut Tally) {
+    /// address, which no entry describes; one may start behind it.
+    pub fn fill(&self, from: u64, to: u64, entry_behind: bool, rows: &mut Rows, tally: &mut Tally) {
         let (from, to) = (self.lowest + from, self.lowest + to);
         if from >= to {
             return;
@@ -103,7 +107,7 @@ impl<'i, 'a> Gaps<'i, 'a> {
             if start > at {
                 rows.push(self.relative(at), unsupported(image.machine));
             }
-            self.fill_code(start, end, rows, tally);
+            self.fill_code(start, end, entry_behind && end == to, rows, tally);
             at = end;
         }
         if at < to {
@@ -115,28 +119,66 @@ impl<'i, 'a> Gaps<'i, 'a> {
         (address - self.lowest) as u32
     }
 
-    fn fill_code(&mut self, from: u64, to: u64, rows: &mut Rows, tally: &mut Tally) {
-        let Some(code) = self.image.loaded_from(from) else {
-            return rows.push(self.relative(from), unsupported(self.image.machine));
+    fn fill_code(
+        &self,
+        from: u64,
+        to: u64,
+        entry_behind: bool,
+        rows: &mut Rows,
+        tally: &mut Tally,
+    ) {
+        let image = self.image;
+        let Some(code) = image.loaded_from(from) else {
+            return rows.push(self.relative(from), unsupported(image.machine));
         };
         let code = &code[..code.len().min((to - from) as usize)];
-        if is_padding(self.image.machine, code) {
+        if is_padding(image.machine, code) {
+            // What returns into padding, a caller's look-up being at the byte
+            // before, was made to by hand.
+            let behind = image.loaded_from(to).filter(|_| entry_behind);
+            if behind.is_some_and(|code| takes_stack(image.machine, code)) {
+                rows.push(self.relative(from), self.rules.end_of_stack);
+            }
             return;
         }
         tally.gaps += 1;
-        let image = self.image;
-        let starts = self.starts.get_or_insert_with(|| image.function_starts());
-        let first = starts.partition_point(|start| *start <= from);
+        let starts = self.starts.get_or_init(|| image.function_starts());
+        let [first, end] = [from, to].map(|at| starts.partition_point(|start| *start < at));
+        let starts = &starts[first..end];
         let entry = image.entry().filter(|entry| (from..to).contains(entry));
-        let mut borders: Vec<u64> = starts[first..]
+        let mut plain = Rows::starting_with(unsupported(image.machine));
+        self.fill_plainly(from, code, starts, entry, &mut plain);
+        let runs = match image.machine {
+            Machine::X86_64 if self.described != Described::Unreadably => flow::runs(&Gap {
+                code,
+                address: from,
+                starts,
+                entry: entry.map(|entry| (entry, MAX_ENTRY_BYTES as u32)),
+            }),
+            _ => Vec::new(),
+        };
+        self.overlay(self.relative(from), code.len() as u32, &plain, &runs, rows);
+    }
+
+    /// What can be said of a gap without following its instructions.
+    fn fill_plainly(
+        &self,
+        from: u64,
+        code: &[u8],
+        starts: &[u64],
+        entry: Option<u64>,
+        rows: &mut Rows,
+    ) {
+        let mut borders: Vec<u64> = starts
             .iter()
             .copied()
-            .take_while(|start| *start < to)
+            .filter(|start| *start > from)
             .filter(|start| entry.is_none_or(|entry| start.abs_diff(entry) >= MAX_ENTRY_BYTES))
             .collect();
         borders.extend(entry.filter(|entry| *entry > from));
         borders.sort_unstable();
         let mut start = from;
+        let to = from + code.len() as u64;
         for end in borders.into_iter().chain([to]) {
             let piece = &code[((start - from) as usize).min(code.len())..];
             let piece = &piece[..piece.len().min((end - start) as usize)];
@@ -148,6 +190,32 @@ impl<'i, 'a> Gaps<'i, 'a> {
                 self.fill_function(start, piece, rows);
             }
             start = end;
+        }
+    }
+
+    /// Gives `rows` the plain ones, but those of the runs where there are some.
+    /// A signal's trampoline is one by its bytes, whatever runs into it.
+    fn overlay(&self, base: u32, bytes: u32, plain: &Rows, runs: &[Run], rows: &mut Rows) {
+        let plain = plain.as_slice();
+        // The trampoline's row starts one byte early.
+        let first = plain.partition_point(|row| row.at < base.saturating_sub(1));
+        let mut borders: Vec<u32> = plain[first..].iter().map(|row| row.at).collect();
+        borders.extend(runs.iter().flat_map(|run| [base + run.from, base + run.to]));
+        borders.push(base);
+        borders.retain(|at| *at < base + bytes);
+        borders.sort_unstable();
+        borders.dedup();
+        let (mut plain, mut runs) = (plain.iter().peekable(), runs.iter().peekable());
+        let mut rule = unsupported(self.image.machine);
+        for at in borders {
+            while let Some(row) = plain.next_if(|row| row.at <= at) {
+                rule = row.rule;
+            }
+            while runs.next_if(|run| base + run.to <= at).is_some() {}
+            let run = runs
+                .peek()
+                .filter(|run| base + run.from <= at && rule != self.rules.signal_frame);
+            rows.push(at, run.map_or(rule, |run| run.rule));
         }
     }
 

@@ -56,6 +56,19 @@ pub(super) fn is_entry(machine: Machine, code: &[u8]) -> bool {
     }
 }
 
+/// Whether a function starts by taking its stack from a register: who runs it
+/// did not call it but made a stack by hand, and put its address there for
+/// another function to return to. glibc's `makecontext` does.
+pub(super) fn takes_stack(machine: Machine, code: &[u8]) -> bool {
+    let code = code.strip_prefix(ENDBR64).unwrap_or(code);
+    match (machine, code) {
+        // mov %REG,%rsp in both its forms
+        (Machine::X86_64, [0x48 | 0x4c, 0x89, operands, ..]) => operands & 0xc7 == 0xc4,
+        (Machine::X86_64, [0x48 | 0x49, 0x8b, operands, ..]) => operands & 0xf8 == 0xe0,
+        _ => false,
+    }
+}
+
 fn x86_64(code: &[u8]) -> (Option<Landmark>, usize) {
     let found = |landmark, bytes| (Some(landmark), bytes);
     match *code {

@@ -8,7 +8,8 @@
 //! parse     sections -> entries (FDEs), ordered, without overlaps
 //! convert   one row of call frame information -> one rule
 //! rows      entries -> rows, neighbours that agree joined
-//! gaps      code without entries -> the rule stored for it
+//! gaps      code without entries -> the rules stored for it
+//! flow      its instructions, followed -> rules that are exact
 //! pack      rows -> bucket index and four-byte rows
 //! ```
 //!
@@ -19,6 +20,7 @@
 mod call_frames;
 mod convert;
 mod expression;
+mod flow;
 mod gaps;
 mod image;
 mod landmark;
@@ -148,13 +150,13 @@ pub fn build(file: &[u8]) -> Result<Table, BuildError> {
     let sections = parse::Sections::of(&image);
     let entries = sections.entries(&image, lowest, &mut tally);
     let mut rows = Rows::starting_with(parse::unsupported(image.machine));
-    let mut gaps = gaps::Gaps::new(&image, lowest, Described::by(&entries, &tally));
+    let gaps = gaps::Gaps::new(&image, lowest, Described::by(&entries, &tally));
     let mut end = 0;
     sections.rows(&entries, &mut rows, &mut tally, |entry, rows, tally| {
-        gaps.fill(end, entry.start.into(), rows, tally);
+        gaps.fill(end, entry.start.into(), true, rows, tally);
         end = entry.end.into();
     });
-    gaps.fill(end, span, &mut rows, &mut tally);
+    gaps.fill(end, span, false, &mut rows, &mut tally);
     resolver::patch(&image, lowest, &sections, &entries, &mut rows);
     if rows.overflowed {
         return Err(BuildError::TooManyRows);

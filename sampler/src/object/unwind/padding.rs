@@ -4,18 +4,24 @@ use super::Machine;
 
 /// Whether bytes of code are nothing but fill: what compilers and linkers put
 /// between functions to align them.
-pub(super) fn is_padding(machine: Machine, mut bytes: &[u8]) -> bool {
-    while !bytes.is_empty() {
+pub(super) fn is_padding(machine: Machine, bytes: &[u8]) -> bool {
+    padding_bytes(machine, bytes) == bytes.len()
+}
+
+/// Bytes of fill that code starts with.
+pub(super) fn padding_bytes(machine: Machine, code: &[u8]) -> usize {
+    let mut bytes = 0;
+    while let Some(rest) = code.get(bytes..).filter(|rest| !rest.is_empty()) {
         let filled = match machine {
-            Machine::X86_64 => x86_64(bytes),
-            Machine::Aarch64 => aarch64(bytes),
+            Machine::X86_64 => x86_64(rest),
+            Machine::Aarch64 => aarch64(rest),
         };
-        match filled.and_then(|filled| bytes.get(filled..)) {
-            Some(rest) => bytes = rest,
-            None => return false,
+        match filled {
+            Some(filled) => bytes += filled,
+            None => break,
         }
     }
-    true
+    bytes
 }
 
 /// Bytes of one `nop` of any length, `int3` or zero at the start of `bytes`.

@@ -190,6 +190,7 @@ pub struct VerificationIndex {
 }
 
 /// Frames that were walked by tables, by how their rule was found.
+#[expect(clippy::struct_field_names, reason = "they are the names in the file")]
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct WalkIndex {
     /// In the CPU's cache, next to that of the frame before.

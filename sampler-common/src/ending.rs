@@ -22,7 +22,8 @@ pub enum Ending {
     /// User stack: a return address lies in no executable mapping, so it is
     /// none. Only user space can tell.
     UnmappedAddress = 6,
-    /// User stack: a frame lies in a file whose unwind table is not loaded.
+    /// User stack: a frame lies in a file whose unwind table is not there. Only
+    /// user space can tell.
     TableMissing = 7,
     /// User stack: the file's own unwind information for a frame cannot be
     /// expressed, or needs a register that is lost by then.

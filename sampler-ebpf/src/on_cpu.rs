@@ -14,12 +14,12 @@ use sampler_common::{
     CpuState, Full, MAX_KERNEL_FRAMES, NO_STACK, Outcome, RegionWriter, ThreadKey,
 };
 
+use crate::copy::{self, Wanted};
 use crate::maps::{CPUS, GENERATION, REGIONS};
+use crate::scope;
 use crate::settings::setting;
 use crate::task::Task;
-use crate::copy::{self, Wanted};
 use crate::unwind::{self, UserHalf};
-use crate::scope;
 
 /// One tick in this many is timed, the first among them.
 const CLOCKED_EVERY: u64 = 16;

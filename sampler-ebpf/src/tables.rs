@@ -4,7 +4,9 @@ use core::ptr::read_volatile;
 
 use sampler_common::unwind::x86_64::Rule;
 use sampler_common::unwind::{PackedRule, Row, find_rule};
-use sampler_common::{CHUNK_WORDS, PLACE_PROBES, PLACE_SEGMENTS, PLACES, TablePlace, WalkMapping, place_slot};
+use sampler_common::{
+    CHUNK_WORDS, PLACE_PROBES, PLACE_SEGMENTS, PLACES, TablePlace, WalkMapping, place_slot,
+};
 
 use crate::maps::{CHUNKS, PLACE_TABLE};
 

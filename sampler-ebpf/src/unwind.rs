@@ -3,7 +3,8 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_smp_processor_id, bpf_get_stack, bpf_loop, bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs,
+    bpf_get_smp_processor_id, bpf_get_stack, bpf_loop, bpf_probe_read_kernel, bpf_probe_read_user,
+    bpf_task_pt_regs,
 };
 use sampler_common::unwind::x86_64::{Registers, pt_regs_word, step};
 use sampler_common::unwind::{Interrupted, PackedRule, Stop};
@@ -259,11 +260,7 @@ fn is_between_programs(memory: u64) -> bool {
 /// # Safety
 /// `cpu` is this CPU's state.
 #[inline(always)]
-pub unsafe fn user(
-    task: Task,
-    region: RegionWriter,
-    cpu: *mut CpuState,
-) -> Result<UserHalf, Full> {
+pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Result<UserHalf, Full> {
     let words = setting!(registers.words);
     if words > RegisterLayout::MAX_WORDS as u32 || task.is_kernel_thread() {
         return Ok(UserHalf::None);

@@ -165,9 +165,8 @@ pub struct RecordArgs {
     #[arg(long)]
     pub kernel_only: bool,
 
-    /// How user stacks are walked: frame-pointers, or tables: by the unwind
-    /// tables that compilers write, which needs no frame pointers. New: code
-    /// whose table is not loaded yet is walked by frame pointers.
+    /// How user stacks are walked: by tables, made from the unwind information
+    /// that compilers write, which needs no frame pointers; or by frame-pointers.
     #[arg(long, value_name = "HOW", default_value_t = UnwindBy::default())]
     pub unwind: UnwindBy,
 

@@ -1,7 +1,7 @@
 /* Counts the words of all files below a directory, again and again for some
  * seconds. The program in the flame graph of the README:
  *
- *     gcc -O2 -g -fno-omit-frame-pointer -pthread -o words words.c
+ *     gcc -O2 -g -pthread -o words words.c
  *     ./words DIRECTORY SECONDS
  */
 #define _GNU_SOURCE

@@ -32,6 +32,19 @@ pub enum Scope {
     Command(Vec<OsString>),
 }
 
+impl Scope {
+    /// Whether processes may come into it.
+    pub const fn may_grow(&self) -> bool {
+        !matches!(
+            self,
+            Self::Processes {
+                children: false,
+                ..
+            }
+        )
+    }
+}
+
 /// How user stacks are walked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnwindBy {

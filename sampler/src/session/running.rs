@@ -123,7 +123,11 @@ impl Running {
         let watched = bring_into_scope(&options.scope, &programs, &targets, command.as_ref())?;
         let mut unwinding = if options.wants_tables() {
             let tables = programs.tables()?;
-            let started = Unwinding::start(tables, settings.limits.user_frames);
+            let started = Unwinding::start(
+                tables,
+                settings.limits.user_frames,
+                options.scope.may_grow(),
+            );
             Some(started.map_err(system("start the building of unwind tables"))?)
         } else {
             None
@@ -144,9 +148,7 @@ impl Running {
 
         // Whatever ran before may never be sampled; what was asked for will be.
         let present = table.take_new_files();
-        if watched.is_some()
-            && let Some(unwinding) = &mut unwinding
-        {
+        if let (Some(_), Some(unwinding)) = (&watched, &mut unwinding) {
             unwinding.expect(&present);
         }
         let _lost_before_the_start = hear(&mut sideband, &mut table, unwinding.as_mut());
@@ -515,7 +517,7 @@ fn hear(
     table.apply(records);
     let new = table.take_new_files();
     if let Some(unwinding) = unwinding {
-        unwinding.expect(&new);
+        unwinding.foresee(&new);
     }
     lost
 }

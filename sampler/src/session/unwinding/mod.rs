@@ -83,6 +83,8 @@ pub struct Unwinding {
     files: HashMap<FileId, KnownFile>,
     vdso: Option<Arc<PinnedFile>>,
     max_frames: u32,
+    /// Whether what is mapped from now on may be sampled.
+    foresees: bool,
     /// Counts up with each generation of samples.
     now: u64,
     /// Whether tables are kept here.
@@ -91,14 +93,16 @@ pub struct Unwinding {
 }
 
 impl Unwinding {
-    /// Starts the thread that builds tables.
-    pub fn start(tables: Tables, max_frames: u32) -> io::Result<Self> {
+    /// Starts the threads that build tables. `foresees` says whether files that
+    /// are mapped later may be those of processes in scope.
+    pub fn start(tables: Tables, max_frames: u32, foresees: bool) -> io::Result<Self> {
         Ok(Self {
             tables,
             builder: Builder::start()?,
             files: HashMap::new(),
             vdso: symbolize::pin_vdso().ok(),
             max_frames,
+            foresees,
             now: 0,
             has_kept: false,
             shortage: Shortage::default(),
@@ -123,8 +127,15 @@ impl Unwinding {
         }
     }
 
-    /// These files were mapped while the recording runs. Those whose tables
-    /// take long are built before a stack needs them.
+    /// As [`Self::expect`], for files that were mapped while the recording runs.
+    pub fn foresee(&mut self, files: &[Arc<PinnedFile>]) {
+        if self.foresees {
+            self.expect(files);
+        }
+    }
+
+    /// Processes in scope map these files: the tables that take long are built
+    /// before a stack needs them.
     pub fn expect(&mut self, files: &[Arc<PinnedFile>]) {
         for file in files {
             if file.size_bytes().is_ok_and(builder::is_large) {

@@ -22,7 +22,8 @@ impl Window {
         // SAFETY: the state is this CPU's; the position is masked.
         unsafe {
             let offset = address.wrapping_sub((*self.0).walk.window_address);
-            if offset & 7 != 0 || offset + 8 > (*self.0).walk.window_bytes {
+            // The window holds whole words.
+            if offset & 7 != 0 || offset >= (*self.0).walk.window_bytes & !7 {
                 return None;
             }
             let words = (&raw const (*self.0).window).cast::<u64>();

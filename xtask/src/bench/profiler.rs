@@ -204,10 +204,15 @@ mod tests {
 
     /// A program that takes `sampler record`'s arguments and does `script`,
     /// where `$5` is the output folder.
+    ///
+    /// It is copied by a process of its own: a file that another test's fork of
+    /// this one still holds open for writing could not be run.
     fn stand_in(folder: &Path, script: &str) -> PathBuf {
-        let program = folder.join("stand-in");
-        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        let (source, program) = (folder.join("script"), folder.join("stand-in"));
+        fs::write(&source, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&source, fs::Permissions::from_mode(0o700)).unwrap();
+        let copied = Command::new("cp").arg(&source).arg(&program).status();
+        assert!(copied.unwrap().success());
         program
     }
 

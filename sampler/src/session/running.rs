@@ -35,8 +35,10 @@ const DRAIN_AT: f64 = 0.4;
 const TICKS_A_LOOK: u64 = 16;
 /// The shortest and the longest time between two looks.
 const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
+/// How long looks are taken as often as can be at the start.
+const LEARNING: Duration = Duration::from_secs(1);
 /// Time between two looks for unwind tables that were built.
-const TABLES: Duration = Duration::from_millis(10);
+const TABLES: Duration = Duration::from_millis(2);
 /// The shortest time between two looks at the process events that woke us: what
 /// comes in faster is taken together.
 const LISTEN_PAUSE: Duration = Duration::from_millis(2);
@@ -227,7 +229,7 @@ impl Running {
         let look =
             Duration::from_micros(TICKS_A_LOOK * 1_000_000 / self.options.frequency_hz.max(1))
                 .clamp(LOOK.0, LOOK.1);
-        let mut next_look = tokio::time::Instant::now() + look;
+        let mut next_look = tokio::time::Instant::now() + LOOK.0;
         let mut rings = self.ring_readiness()?;
         let mut next_listen = tokio::time::Instant::now();
         let targets = std::mem::take(&mut self.targets);
@@ -249,7 +251,14 @@ impl Running {
                         self.drain();
                         next_drain = tokio::time::Instant::now() + self.interval;
                     }
-                    next_look = tokio::time::Instant::now() + look;
+                    // Copies come as long as the kernel's side has files to
+                    // learn of, and each look at them teaches it some.
+                    let pause = if wanted || self.started.elapsed() < LEARNING {
+                        LOOK.0
+                    } else {
+                        look
+                    };
+                    next_look = tokio::time::Instant::now() + pause;
                 }
                 () = any_readable_from(next_listen, &rings) => {
                     self.listen();

@@ -18,7 +18,7 @@ use crate::maps::CPUS;
 use crate::settings::setting;
 use crate::tables;
 use crate::task::{Task, read_kernel};
-use crate::window::Window;
+use crate::window::{self, Window};
 
 /// An ending that is none: the stack has to be copied.
 const TO_BE_COPIED: u32 = WALKING - 1;
@@ -31,16 +31,7 @@ struct UserMemory;
 impl Memory for UserMemory {
     #[inline(always)]
     fn read_word(&mut self, address: u64) -> Option<u64> {
-        let mut word = 0_u64;
-        // SAFETY: the destination is ours; a fault is an error.
-        let status = unsafe {
-            bpf_probe_read_user(
-                (&raw mut word).cast::<c_void>(),
-                size_of::<u64>() as u32,
-                address as *const c_void,
-            )
-        };
-        (status == 0).then_some(word)
+        window::read_word(address)
     }
 
     #[inline(always)]

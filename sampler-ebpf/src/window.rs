@@ -66,7 +66,7 @@ impl Memory for Window {
 
 /// One word of the current process, wherever it is.
 #[inline(always)]
-fn read_word(address: u64) -> Option<u64> {
+pub fn read_word(address: u64) -> Option<u64> {
     let mut word = 0_u64;
     // SAFETY: the destination is ours; a fault is an error.
     let status = unsafe {

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::mapping::{Backing, Kind, Mapping};
 use super::open_regular::{Found, Identity, open_regular};
@@ -33,8 +33,8 @@ pub struct FileStore {
     /// the same pair to files of several subvolumes, so the path belongs to it.
     aliases: HashMap<(FileId, Box<[u8]>), FileId>,
     unpinned: HashMap<(FileId, Box<[u8]>), Arc<Path>>,
-    /// Pinned since they were last asked for.
-    new: Vec<Arc<PinnedFile>>,
+    /// Pinned since they were last asked for. To be told of is no use of a file.
+    new: Vec<Weak<PinnedFile>>,
 }
 
 #[derive(Debug)]
@@ -68,9 +68,10 @@ impl FileStore {
         }
     }
 
-    /// The files that were opened since the last call.
+    /// The files that were opened since the last call, and are held still.
     pub fn take_new(&mut self) -> Vec<Arc<PinnedFile>> {
-        std::mem::take(&mut self.new)
+        let new = std::mem::take(&mut self.new);
+        new.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// How many files are held open.
@@ -119,6 +120,7 @@ impl FileStore {
             .retain(|_, pinned| Arc::strong_count(&pinned.file) > 1);
         let pinned = &self.pinned;
         self.aliases.retain(|_, id| pinned.contains_key(id));
+        self.new.retain(|file| file.strong_count() > 0);
     }
 
     fn pin(&mut self, sought: Sought<'_>) -> Option<Arc<PinnedFile>> {
@@ -151,7 +153,7 @@ impl FileStore {
         };
         let build_id = find_build_id(|offset, buffer| found.file.read_at(buffer, offset));
         let file = Arc::new(PinnedFile::new(id, path, build_id, found.file));
-        self.new.push(Arc::clone(&file));
+        self.new.push(Arc::downgrade(&file));
         let generation = found.generation;
         self.pinned.insert(
             id,

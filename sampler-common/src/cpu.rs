@@ -2,7 +2,8 @@
 
 use crate::unwind::x86_64::Registers;
 use crate::{
-    COPY_PIECE_BYTES, FrameWalk, MAX_KERNEL_FRAMES, NODE_WORDS, Outcome, RuleCache, StackHash,
+    COPY_PIECE_BYTES, Departed, FrameWalk, MAX_KERNEL_FRAMES, NODE_WORDS, Outcome, RuleCache,
+    StackHash,
 };
 
 /// Words of the piece of a stack that a walk has at hand.
@@ -10,11 +11,13 @@ pub const WINDOW_WORDS: usize = COPY_PIECE_BYTES / 8;
 /// Mappings that a walk remembers: a power of two.
 pub const WALK_MAPPINGS: usize = 8;
 
-/// One CPU's state. Only that CPU writes it; user space reads it through a
-/// memory map.
+/// One CPU's state: there is one for its ticks, and one for the
+/// [departures](crate::Departure) on it, which ticks may interrupt. Only that CPU
+/// writes it; user space reads it through a memory map.
 #[repr(C, align(64))]
 pub struct CpuState {
-    /// Odd while a tick writes to a region, even otherwise.
+    /// Odd while a tick writes to a region, or while a departure is walked; even
+    /// otherwise.
     pub sequence: u64,
     /// Ticks seen, counted before anything else is done.
     pub ticks: u64,
@@ -26,6 +29,8 @@ pub struct CpuState {
     pub clocked_ns: u64,
     /// Children that should have come into scope but found its map full.
     pub scope_overflows: u64,
+    /// Of the task that a tick met, if its memory is gone.
+    pub departed: Departed,
     /// The walk of the current tick. It lies here and not on the program's
     /// stack, so that the verifier does not count the frames with it.
     pub walk: WalkState,
@@ -56,8 +61,8 @@ pub struct WalkState {
     pub space: u64,
     /// Where the next frame's rule is expected in the cache.
     pub expected_rule: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1 in the state of a CPU's departures, 0 in that of its ticks.
+    pub departing: u32,
     /// The address of the window's first word.
     pub window_address: u64,
     /// Bytes that it holds.

@@ -11,6 +11,7 @@
 
 mod copy;
 mod cpu;
+mod departure;
 mod ending;
 mod hash;
 mod maple;
@@ -26,6 +27,7 @@ pub use copy::{
     COPY_CHUNK_WORDS, COPY_HEADER_WORDS, COPY_PIECE_BYTES, CopyChunk, MAX_COPY_BYTES, StackCopy,
 };
 pub use cpu::{CpuState, WALK_MAPPINGS, WALKING, WINDOW_WORDS, WalkMapping, WalkState};
+pub use departure::{Departed, Departure, departure_slot, departure_slots};
 pub use ending::Ending;
 pub use hash::StackHash;
 pub use maple::{

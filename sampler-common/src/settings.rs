@@ -223,6 +223,10 @@ pub struct Settings {
     pub tables: u32,
     /// One walked stack in this many is copied too, to be checked; 0 for none.
     pub check_every: u32,
+    /// Slots for departures, a power of two; 0 if they are not kept.
+    pub departure_slots: u32,
+    /// Position of the first CPU's state for departures.
+    pub departing_states: u32,
     /// Zero.
     pub reserved: u32,
 }

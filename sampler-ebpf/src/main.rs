@@ -2,6 +2,7 @@
 //!
 //! One file per hook: [`on_cpu`] takes a sample at each tick of the timer,
 //! [`lifecycle`] keeps the set of processes in scope as they fork and end,
+//! [`departure`] walks the last stack of a program before its memory goes,
 //! [`whoami`] tells user space which pid namespace it lives in.
 #![no_std]
 #![no_main]
@@ -11,7 +12,9 @@
     reason = "atomic exchange on bpfel is an intrinsic only"
 )]
 
+mod barrier;
 mod copy;
+mod departure;
 mod lifecycle;
 mod mapping;
 mod maps;

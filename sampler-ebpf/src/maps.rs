@@ -2,7 +2,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, CgroupArray, HashMap};
-use sampler_common::{CHUNK_WORDS, CopyChunk, CpuState, PLACES, Region, TablePlace};
+use sampler_common::{CHUNK_WORDS, CopyChunk, CpuState, Departure, PLACES, Region, TablePlace};
 
 /// `BPF_F_MMAPABLE`: user space reads the map as memory, without a system call.
 const MMAPABLE: u32 = 1 << 10;
@@ -11,7 +11,8 @@ const MMAPABLE: u32 = 1 << 10;
 #[map]
 pub static GENERATION: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 
-/// One entry for each possible CPU. Written by that CPU.
+/// One entry for the ticks of each possible CPU, then one for the departures on
+/// each. Written by that CPU.
 #[map]
 pub static CPUS: Array<CpuState> = Array::with_max_entries(1, MMAPABLE);
 
@@ -23,6 +24,11 @@ pub static REGIONS: Array<Region> = Array::with_max_entries(2, MMAPABLE);
 /// As many for each region as the settings say, written and read with it.
 #[map]
 pub static COPIES: Array<CopyChunk> = Array::with_max_entries(1, MMAPABLE);
+
+/// The last user halves of tasks, by a hash of their address. Written by
+/// `departure`.
+#[map]
+pub static DEPARTURES: Array<Departure> = Array::with_max_entries(1, 0);
 
 /// The processes that were asked for: process ID, as the caller's pid namespace
 /// has it, to start time in clock ticks of `/proc`. Written by user space at

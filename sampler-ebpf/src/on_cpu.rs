@@ -1,7 +1,6 @@
 //! The sampling timer: one tick in, one outcome out.
 
 use core::ffi::c_void;
-use core::intrinsics::{AtomicOrdering, atomic_xchg};
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
@@ -14,7 +13,9 @@ use sampler_common::{
     CpuState, Full, MAX_KERNEL_FRAMES, NO_STACK, Outcome, RegionWriter, ThreadKey,
 };
 
+use crate::barrier::exchange;
 use crate::copy::{self, Wanted};
+use crate::departure;
 use crate::maps::{CPUS, GENERATION, REGIONS};
 use crate::scope;
 use crate::settings::setting;
@@ -97,18 +98,6 @@ fn tick(context: *mut c_void, cpu: u32, state: *mut CpuState) -> Outcome {
     }
 }
 
-/// Swaps the value in, with a full barrier.
-///
-/// # Safety
-/// `pointer` is valid and only this CPU writes it.
-#[inline(always)]
-unsafe fn exchange(pointer: *mut u64, value: u64) {
-    // SAFETY: as above. The old value is looked at, or the compiler would make
-    // a plain store of it.
-    let old = unsafe { atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(pointer, value) };
-    core::hint::black_box(old);
-}
-
 /// Whether the idle loop, and no interrupt on top of it, was interrupted: no
 /// return address on its stack lies in the kernel's entry code.
 #[inline(always)]
@@ -146,7 +135,9 @@ fn sample(
     };
     // SAFETY: this CPU alone writes this region in this generation.
     let writer = unsafe { RegionWriter::new(region) };
-    let Ok(thread) = thread(writer, task, pid_tgid) else {
+    // SAFETY: this CPU alone writes its state.
+    let departed = unsafe { departure::of(task, state) };
+    let Ok(thread) = thread(writer, task, pid_tgid, departed.is_some(), state) else {
         return Outcome::ThreadsFull;
     };
     let kernel = if setting!(kernel_frames) == 0 {
@@ -160,6 +151,10 @@ fn sample(
     };
     let half = if setting!(user_frames) == 0 {
         Ok(UserHalf::None)
+    } else if let Some(departed) = departed {
+        // SAFETY: as above.
+        unsafe { departure::user_half(departed, task, writer, state) }
+            .map(|kept| kept.map_or(UserHalf::None, UserHalf::Kept))
     } else {
         // SAFETY: as above.
         unsafe { unwind::user(task, writer, state) }
@@ -176,6 +171,7 @@ fn sample(
     };
     let user = match half {
         UserHalf::None => NO_STACK,
+        UserHalf::Kept(stack) => stack,
         UserHalf::Walked(stack) => {
             let every = u64::from(setting!(check_every));
             // SAFETY: this CPU alone writes its state.
@@ -202,8 +198,17 @@ fn sample(
     }
 }
 
+/// The position of the current thread; of one that departs, as what it was.
 #[inline(always)]
-fn thread(writer: RegionWriter, task: Task, pid_tgid: u64) -> Result<u32, Full> {
+fn thread(
+    writer: RegionWriter,
+    task: Task,
+    pid_tgid: u64,
+    departs: bool,
+    state: *const CpuState,
+) -> Result<u32, Full> {
+    // SAFETY: this CPU alone writes its state.
+    let departed = unsafe { &raw const (*state).departed };
     let mut key = ThreadKey {
         pid_tgid,
         start_boottime_ns: task.start_boottime_ns(),
@@ -212,14 +217,26 @@ fn thread(writer: RegionWriter, task: Task, pid_tgid: u64) -> Result<u32, Full> 
     };
     // SAFETY: the destination is ours and 16 bytes long.
     unsafe { bpf_get_current_comm((&raw mut key.comm).cast(), 16) };
+    if departs {
+        // SAFETY: as above.
+        unsafe {
+            key.exec_id = (*departed).exec_id;
+            key.comm = (*departed).comm;
+        }
+    }
     writer.thread(setting!(limits.threads), &key, |entry| {
         let leader = task.group_leader();
         let nested = setting!(pid_namespace_level) != 0;
         // SAFETY: the writer hands over an entry of its table.
         unsafe {
-            (*entry).first_seen_ns = bpf_ktime_get_ns();
             (*entry).process_start_boottime_ns = leader.start_boottime_ns();
-            (*entry).process_comm = leader.comm();
+            if departs {
+                (*entry).first_seen_ns = (*departed).time_ns;
+                (*entry).process_comm = (*departed).process_comm;
+            } else {
+                (*entry).first_seen_ns = bpf_ktime_get_ns();
+                (*entry).process_comm = leader.comm();
+            }
             (*entry).kernel_thread = u32::from(task.is_kernel_thread());
             if nested {
                 (*entry).caller_pid = leader.caller_id();

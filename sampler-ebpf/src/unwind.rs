@@ -61,10 +61,31 @@ pub enum UserHalf {
     None,
     /// It was walked: a reference to it.
     Walked(u32),
+    /// It was walked before the memory went away: likewise.
+    Kept(u32),
     /// It has to be copied, since something is not known here. Should there be
     /// no room for a copy, what was walked of it is kept with
     /// [`without_copy`].
     ToBeCopied,
+}
+
+/// Where user code was interrupted.
+pub struct Start {
+    program_counter: u64,
+    frame_pointer: u64,
+    stack_pointer: u64,
+    /// Whether it is a 32-bit program.
+    narrow: bool,
+}
+
+/// How a walk came out.
+pub enum Walk {
+    /// There is no program to walk.
+    NoProgram,
+    /// Something is not known here.
+    ToBeCopied,
+    /// The frames and their hash are there.
+    Ended(Ending),
 }
 
 /// The registers of the interrupted user half.
@@ -86,13 +107,18 @@ impl Interrupted for SavedRegisters {
 /// that leads to it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn look_up_rule(address: u64) -> u64 {
+pub extern "C" fn look_up_rule(address: u64, departing: u32) -> u64 {
     // SAFETY: the helper has no preconditions.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    let Some(cpu) = CPUS.get_ptr_mut(cpu as u32) else {
+    let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
+    let first = if departing == 0 {
+        0
+    } else {
+        setting!(departing_states)
+    };
+    let Some(cpu) = CPUS.get_ptr_mut(first + cpu) else {
         return NO_RULE | u64::from(TO_BE_COPIED);
     };
-    // SAFETY: the state is this CPU's, in whose tick this runs.
+    // SAFETY: the state is this CPU's, in whose tick or departure this runs.
     let rule = unsafe {
         match mapping::find(cpu, address) {
             Found::Mapping(position) => {
@@ -110,7 +136,7 @@ pub extern "C" fn look_up_rule(address: u64) -> u64 {
 
 /// One step of a walk by tables: 0 to go on, 1 to stop.
 unsafe extern "C" fn table_step(_: u32, stepping: *mut c_void) -> i64 {
-    // SAFETY: `user` below hands over its own `Stepping`, whose state is this
+    // SAFETY: `walk` below hands over its own `Stepping`, whose state is this
     // CPU's and whose frames have the room that is masked to.
     unsafe {
         let stepping = &*stepping.cast::<Stepping>();
@@ -133,7 +159,7 @@ unsafe extern "C" fn table_step(_: u32, stepping: *mut c_void) -> i64 {
                 rule
             }
             None => {
-                let found = look_up_rule(address);
+                let found = look_up_rule(address, state.departing);
                 if found & NO_RULE != 0 {
                     state.ending = found as u32;
                     return 1;
@@ -176,7 +202,7 @@ unsafe extern "C" fn table_step(_: u32, stepping: *mut c_void) -> i64 {
 
 /// One step of a walk by frame pointers: 0 to go on, 1 to stop.
 unsafe extern "C" fn frame_pointer_step(_: u32, stepping: *mut c_void) -> i64 {
-    // SAFETY: `user` below hands over its own `Stepping`, whose state is this
+    // SAFETY: `walk` below hands over its own `Stepping`, whose state is this
     // CPU's and whose frames have the room that is masked to.
     unsafe {
         let stepping = &*stepping.cast::<Stepping>();
@@ -241,20 +267,21 @@ unsafe fn start_by_tables(task: Task, cpu: *mut CpuState, registers: Registers) 
 /// Whether the kernel has yet to say where the code of a program begins: it
 /// does so last of all before it starts it.
 #[inline(always)]
-fn is_between_programs(memory: u64) -> bool {
+pub fn is_between_programs(memory: u64) -> bool {
     let at = setting!(memory.start_code);
     at != 0 && read_kernel::<u64>(memory + u64::from(at)) == Some(0)
 }
 
-/// The user half of the current stack trace.
+/// Where the current task's user code was interrupted; its registers go to the
+/// scratch. `None` if it has no user half.
 ///
 /// # Safety
 /// `cpu` is this CPU's state.
 #[inline(always)]
-pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Result<UserHalf, Full> {
+pub unsafe fn interrupted(task: Task, cpu: *mut CpuState) -> Option<Start> {
     let words = setting!(registers.words);
     if words > RegisterLayout::MAX_WORDS as u32 || task.is_kernel_thread() {
-        return Ok(UserHalf::None);
+        return None;
     }
     // SAFETY: the scratch has room for `MAX_WORDS`; the kernel keeps the
     // registers of a task's user half where the helper says.
@@ -271,39 +298,53 @@ pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Resu
     let mode = word(setting!(registers.mode)) & setting!(registers.mode_mask);
     let narrow = mode == setting!(registers.mode_user_narrow);
     if status != 0 || !(narrow || mode == setting!(registers.mode_user)) {
-        return Ok(UserHalf::None);
+        return None;
     }
+    Some(Start {
+        program_counter: word(setting!(registers.program_counter)),
+        frame_pointer: word(setting!(registers.frame_pointer)),
+        stack_pointer: word(setting!(registers.stack_pointer)),
+        narrow,
+    })
+}
 
-    let program_counter = word(setting!(registers.program_counter));
-    let frame_pointer = word(setting!(registers.frame_pointer));
-    let stack_pointer = word(setting!(registers.stack_pointer));
-    let frames = region.next_frames()?;
+/// Walks the current task's stack.
+///
+/// # Safety
+/// `cpu` is this CPU's state, whose scratch holds the registers; `frames` has
+/// room for [`MAX_USER_FRAMES`].
+#[inline(always)]
+pub unsafe fn walk(task: Task, cpu: *mut CpuState, frames: *mut u64, start: &Start) -> Walk {
     let callers = setting!(limits.user_frames) - 1;
     let seed = [setting!(seed_low), setting!(seed_high)];
-    let by_tables = setting!(tables) != 0 && !narrow;
-    // SAFETY: `next_frames` gives room for at least one frame; the state is
-    // this CPU's, and the callback takes what is handed over here.
+    let by_tables = setting!(tables) != 0 && !start.narrow;
+    // SAFETY: the caller gives the room; the state is this CPU's, and the
+    // callback takes what is handed over here.
     unsafe {
         let state = &raw mut (*cpu).walk;
-        *frames = program_counter;
+        *frames = start.program_counter;
         (*state).hash = StackHash::new(seed);
-        (*state).hash.add(program_counter);
+        (*state).hash.add(start.program_counter);
         (*state).length = 1;
         (*state).ending = WALKING;
         let mut stepping = Stepping { cpu, frames };
         let stepping = (&raw mut stepping).cast::<c_void>();
-        let ending = if by_tables {
-            let registers = Registers::interrupted(program_counter, stack_pointer, frame_pointer);
+        Walk::Ended(if by_tables {
+            let registers = Registers::interrupted(
+                start.program_counter,
+                start.stack_pointer,
+                start.frame_pointer,
+            );
             start_by_tables(task, cpu, registers);
             bpf_loop(callers, table_step as *mut c_void, stepping, 0);
             // An exec has thrown away the program that called it, and not
             // begun the next: the registers belong to neither stack.
             let nothing_walked = (*state).length == 1 && (*state).ending != Ending::Complete as u32;
             if nothing_walked && is_between_programs((*state).memory) {
-                return Ok(UserHalf::None);
+                return Walk::NoProgram;
             }
             match (*state).ending {
-                TO_BE_COPIED => return Ok(UserHalf::ToBeCopied),
+                TO_BE_COPIED => return Walk::ToBeCopied,
                 0 => Ending::Complete,
                 2 => Ending::UnreadableStack,
                 3 => Ending::BrokenChain,
@@ -313,9 +354,9 @@ pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Resu
                 _ => Ending::DepthLimit,
             }
         } else {
-            (*state).walk.frame_pointer = frame_pointer;
-            (*state).walk.above = stack_pointer;
-            (*state).walk.narrow = u64::from(narrow);
+            (*state).walk.frame_pointer = start.frame_pointer;
+            (*state).walk.above = start.stack_pointer;
+            (*state).walk.narrow = u64::from(start.narrow);
             bpf_loop(callers, frame_pointer_step as *mut c_void, stepping, 0);
             match (*state).ending {
                 // A zero in the innermost frame already is hardly the mark.
@@ -325,8 +366,27 @@ pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Resu
                 _ if (*state).walk.frame_pointer == 0 => Ending::Complete,
                 _ => Ending::DepthLimit,
             }
+        })
+    }
+}
+
+/// The user half of the current stack trace.
+///
+/// # Safety
+/// `cpu` is this CPU's state.
+#[inline(always)]
+pub unsafe fn user(task: Task, region: RegionWriter, cpu: *mut CpuState) -> Result<UserHalf, Full> {
+    // SAFETY: as above; `next_frames` gives room for the greatest stack.
+    unsafe {
+        let Some(start) = interrupted(task, cpu) else {
+            return Ok(UserHalf::None);
         };
-        keep(region, cpu, ending).map(UserHalf::Walked)
+        let frames = region.next_frames()?;
+        match walk(task, cpu, frames, &start) {
+            Walk::NoProgram => Ok(UserHalf::None),
+            Walk::ToBeCopied => Ok(UserHalf::ToBeCopied),
+            Walk::Ended(ending) => keep(region, cpu, ending).map(UserHalf::Walked),
+        }
     }
 }
 

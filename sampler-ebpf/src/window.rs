@@ -2,6 +2,7 @@
 //! about as much as one of a single word.
 
 use core::ffi::c_void;
+use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use sampler_common::{COPY_PIECE_BYTES, CpuState, Memory, WINDOW_WORDS};
@@ -22,8 +23,11 @@ impl Window {
         // SAFETY: the state is this CPU's; the position is masked.
         unsafe {
             let offset = address.wrapping_sub((*self.0).walk.window_address);
+            // Read anew, since the compiler, which knows what was written there,
+            // would leave out the mask that the verifier wants to see.
+            let bytes = read_volatile(&raw const (*self.0).walk.window_bytes);
             // The window holds whole words.
-            if offset & 7 != 0 || offset >= (*self.0).walk.window_bytes & !7 {
+            if offset & 7 != 0 || offset >= bytes & !7 {
                 return None;
             }
             let words = (&raw const (*self.0).window).cast::<u64>();

@@ -23,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
             alone_it_leaves_the_samples,
         ),
         trial("kernel::its_own_threads_have_no_user_part", its_own_threads),
+        trial("kernel::work_after_a_program_has_its_stack", departures),
     ]
 }
 
@@ -64,6 +65,41 @@ fn its_frames_stand_above() -> Verdict {
         file.stacks.complete,
         file.samples
     );
+    Ok(())
+}
+
+/// Freeing the memory of a program that exits, or starts another, takes place
+/// when its stack is gone.
+fn departures() -> Verdict {
+    need::root()?;
+    need::kernel(6, 16)?;
+    for unwind in ["tables", "frame-pointers"] {
+        let options = ["-F", "999", "--group", "comm", "--unwind", unwind];
+        let (_, recording) = record_fixture(&options, "departs", &["40"])?;
+        let (file, profile) = recording.only("departs")?;
+        // The chain of frame pointers goes past the caller of libc's function.
+        let ways: &[&str] = match unwind {
+            "tables" => &["leave_by_exit", "leave_by_exec"],
+            _ => &["main"],
+        };
+        for way in ways {
+            let freeing = profile.count(|sample| sample.holds(way) && sample.holds("exit_mmap"));
+            ensure!(freeing >= 20, "{freeing} samples free memory below {way}");
+            let whole = profile.count(|sample| {
+                sample.holds(way) && sample.holds("exit_mmap") && sample.holds("main")
+            });
+            ensure!(
+                whole == freeing,
+                "{whole} of {freeing} stacks below {way} lead to main"
+            );
+        }
+        ensure!(
+            file.stacks.kernel_only * 100 <= file.samples * 2,
+            "{} of {} samples have no user half",
+            file.stacks.kernel_only,
+            file.samples
+        );
+    }
     Ok(())
 }
 

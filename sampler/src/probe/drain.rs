@@ -152,7 +152,7 @@ impl Drain {
         // SAFETY: the entry lives as long as `self`; the kernel reads it whole.
         unsafe { AtomicU64::from_ptr(self.generation.entry(0)) }.store(self.on, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        for cpu in 0..self.cpus.len() {
+        for cpu in 0..self.possible_cpus() {
             // SAFETY: as above; the field is eight bytes, aligned.
             let sequence =
                 unsafe { AtomicU64::from_ptr(&raw mut (*self.cpus.entry(cpu)).sequence) };
@@ -164,9 +164,28 @@ impl Drain {
         off as usize
     }
 
+    /// A state for the ticks of each, and one for its departures.
+    fn possible_cpus(&self) -> usize {
+        self.cpus.len() / 2
+    }
+
+    /// How many stacks were walked before their program ended, and how long that
+    /// took, in nanoseconds.
+    pub fn departures(&self) -> (u64, u64) {
+        let states = (self.possible_cpus()..self.cpus.len()).map(|state| self.cpus.entry(state));
+        // SAFETY: the entries live as long as `self`; each word is read once.
+        let words = states.map(|state| unsafe {
+            (
+                ptr::read_volatile(&raw const (*state).clocked_ticks),
+                ptr::read_volatile(&raw const (*state).clocked_ns),
+            )
+        });
+        words.fold((0, 0), |sum, (count, ns)| (sum.0 + count, sum.1 + ns))
+    }
+
     /// The counters of each possible CPU.
     pub fn counters(&self) -> Vec<CpuCounters> {
-        (0..self.cpus.len())
+        (0..self.possible_cpus())
             .map(|cpu| {
                 let state = self.cpus.entry(cpu);
                 // SAFETY: the entry lives as long as `self`. The CPU may write

@@ -104,6 +104,9 @@ impl Programs {
                 program.attach(tracepoint)?;
             }
         }
+        if settings.departure_slots != 0 {
+            keep_departures(&mut ebpf)?;
+        }
         Ok(Self { ebpf })
     }
 
@@ -123,7 +126,7 @@ impl Programs {
         // types, and `create` sized them; all are plain integers.
         unsafe {
             let generation = MappedArray::<u64>::new(self.map("GENERATION")?, 1);
-            let states = MappedArray::<CpuState>::new(self.map("CPUS")?, cpus);
+            let states = MappedArray::<CpuState>::new(self.map("CPUS")?, 2 * cpus);
             let regions = MappedArray::<Region>::new(self.map("REGIONS")?, 2 * cpus);
             let copies = MappedArray::<CopyChunk>::new(
                 self.map("COPIES")?,
@@ -184,6 +187,23 @@ impl Programs {
     }
 }
 
+/// Attaches what walks the stacks of programs that are about to end, to the
+/// hooks that this kernel has early enough: the one of exec came with 6.10, that
+/// of exit tells what is asked of it from 6.16 on.
+fn keep_departures(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    for (name, tracepoint) in [
+        ("on_exit", "sched_process_exit"),
+        ("on_exec", "sched_prepare_exec"),
+    ] {
+        let program = program::<RawTracePoint>(ebpf, name)?;
+        program.load().map_err(refusal(name))?;
+        if let Err(error) = program.attach(tracepoint) {
+            tracing::info!(%error, "this kernel does not say in time when a program ends: {tracepoint}");
+        }
+    }
+    Ok(())
+}
+
 /// The pid namespace of this process, as the kernel's address of it, and its
 /// level: 0 for the initial one.
 pub fn own_pid_namespace(settings: &Settings) -> Result<(u64, u32), LoadError> {
@@ -227,7 +247,8 @@ fn create(settings: &Settings, possible_cpus: u32) -> Result<Ebpf, LoadError> {
     Ok(EbpfLoader::new()
         .btf(btf.as_ref())
         .override_global("SETTINGS", bytes, true)
-        .map_max_entries("CPUS", possible_cpus)
+        .map_max_entries("CPUS", 2 * possible_cpus)
+        .map_max_entries("DEPARTURES", settings.departure_slots.max(1))
         .map_max_entries("CHUNKS", if settings.tables == 0 { 1 } else { CHUNKS })
         .map_max_entries("REGIONS", 2 * possible_cpus)
         .map_max_entries("COPIES", copy_entries(settings, possible_cpus))

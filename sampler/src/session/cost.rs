@@ -23,7 +23,7 @@ pub struct Cost {
 }
 
 /// How `bpf_ns` comes about.
-pub const BPF_NS_METHOD: &str = "own clock on every 16th tick of each CPU, times ticks; entry and exit of the program not included";
+pub const BPF_NS_METHOD: &str = "own clock on every 16th tick of each CPU, times ticks, and on every stack kept at an exec or exit; entry and exit of the programs not included";
 
 /// CPU time that this process has used, in nanoseconds.
 pub fn own_cpu_ns() -> u64 {

@@ -50,6 +50,8 @@ pub struct Recording {
     pub(super) attribution: Attribution,
     pub(super) names: Names,
     pub(super) bpf_ns: u64,
+    /// Stacks that were walked because their program was about to end.
+    pub(super) departures: u64,
     pub(super) peak_rss_bytes: u64,
     pub(super) bpf_map_bytes: u64,
     pub(super) rules: RuleCounters,
@@ -100,7 +102,7 @@ impl Recording {
         Cost {
             cpu_ns: cost::own_cpu_ns(),
             bpf_ns: self.bpf_ns,
-            bpf_runs: self.ledger.ticks,
+            bpf_runs: self.ledger.ticks + self.departures,
             peak_rss_bytes: self.peak_rss_bytes.max(cost::rss_bytes()),
             bpf_map_bytes: self.bpf_map_bytes,
             rules: self.rules,

@@ -302,6 +302,7 @@ impl Running {
         let rss_bytes = cost::rss_bytes();
         let names = self.symbolizer.finish();
         let counters = self.drain.counters();
+        let (departures, departures_ns) = self.drain.departures();
         let sum = |of: fn(&probe::CpuCounters) -> u64| counters.iter().map(of).sum::<u64>();
         let scope_overflows = sum(|cpu| cpu.scope_overflows);
         if scope_overflows > 0 {
@@ -329,7 +330,8 @@ impl Running {
                 sum(|cpu| cpu.clocked_ns),
                 sum(|cpu| cpu.clocked_ticks),
                 ledger.ticks,
-            ),
+            ) + departures_ns,
+            departures,
             ledger,
             attribution: self.attribution,
             peak_rss_bytes: self

@@ -1,6 +1,6 @@
 //! From what is asked and what the host is like to what the programs are told.
 
-use sampler_common::{Limits, RegisterLayout, ScopeKind, Settings};
+use sampler_common::{Limits, RegisterLayout, ScopeKind, Settings, departure_slots};
 
 use super::options::{Options, Scope};
 use crate::probe::host::HostFacts;
@@ -56,6 +56,12 @@ pub fn settings(
         memory: layout.memory,
         tables: u32::from(options.wants_tables()),
         check_every: options.check_every,
+        departure_slots: if options.wanted.user {
+            departure_slots(possible_cpus)
+        } else {
+            0
+        },
+        departing_states: possible_cpus,
         reserved: 0,
     }
 }

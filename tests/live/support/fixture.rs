@@ -95,6 +95,7 @@ fn recipe(name: &str) -> (&'static str, Recipe) {
         "deep" => ("deep.c", Recipe::C(WITH_FRAME_POINTERS)),
         "syscalls" => ("syscalls.c", Recipe::C(WITH_FRAME_POINTERS)),
         "forker" => ("forker.c", Recipe::C(WITH_FRAME_POINTERS)),
+        "departs" => ("departs.c", Recipe::C(WITH_FRAME_POINTERS)),
         "execer" => ("execer.c", Recipe::C(WITH_FRAME_POINTERS)),
         "comm" => ("comm.c", Recipe::C(WITH_FRAME_POINTERS)),
         "mapupdate" => ("mapupdate.c", Recipe::C(WITH_FRAME_POINTERS)),

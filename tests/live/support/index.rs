@@ -261,7 +261,7 @@ impl Index {
             ensure!(number > 0, "{what} is 0");
         }
         ensure!(
-            self.cost.bpf_runs <= self.ledger.ticks
+            self.cost.bpf_runs >= self.ledger.ticks
                 && (self.cost.bpf_runs == 0) == (self.cost.bpf_ns == 0),
             "{} ns of {} runs at {} ticks",
             self.cost.bpf_ns,

@@ -47,6 +47,25 @@ pub fn kernel_number(path: impl AsRef<Path>) -> Verdict<u64> {
         .ok_or_else(|| Stop::Skipped(format!("needs a number in {}", path.display())))
 }
 
+/// A kernel of this version or a later one.
+pub fn kernel(major: u32, minor: u32) -> Verdict {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|word| word.parse().ok());
+    let running: (u32, u32) = (
+        numbers.next().unwrap_or_default(),
+        numbers.next().unwrap_or_default(),
+    );
+    if running >= (major, minor) {
+        Ok(())
+    } else {
+        Err(Stop::Skipped(format!(
+            "needs Linux {major}.{minor} or newer"
+        )))
+    }
+}
+
 /// The online CPUs' numbers.
 pub fn online_cpus() -> Verdict<Vec<usize>> {
     let text = fs::read_to_string("/sys/devices/system/cpu/online")?;

@@ -6,6 +6,7 @@ mod completeness_report;
 mod overhead;
 mod profiler;
 mod report;
+mod short_lived;
 mod stats;
 mod walk;
 mod worker;
@@ -19,6 +20,8 @@ pub enum Bench {
     Overhead(overhead::Args),
     /// How many stacks of the corpus' programs are whole
     Completeness(completeness::Args),
+    /// What is seen of processes that live for some milliseconds
+    ShortLived(short_lived::Args),
     /// What a complete user stack costs in the kernel, beside other profilers
     Walk(walk::Args),
 }
@@ -28,6 +31,7 @@ pub fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Overhead(args) => overhead::run(args),
         Bench::Completeness(args) => completeness::run(args),
+        Bench::ShortLived(args) => short_lived::run(args),
         Bench::Walk(args) => walk::run(args),
     }
 }

@@ -20,8 +20,7 @@ const DEVIATIONS: f64 = 3.0;
 /// measured like all others.
 const SLOW_TO_START: &[(&str, &str)] = &[(
     "rustc",
-    "stacks longer than a copy, until the table of a library of 150 MB is there; some are \
-     deeper than the limit",
+    "stacks longer than a copy, until the table of a library of 150 MB is there",
 )];
 
 fn main() -> ExitCode {

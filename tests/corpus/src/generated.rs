@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-/// Some seconds of work for each compiler.
+/// Some seconds of work for each compiler, of `rustc` five at least.
 const C_FUNCTIONS: usize = 400;
-const RUST_FUNCTIONS: usize = 2_000;
+const RUST_FUNCTIONS: usize = 40;
 
 /// Numbers that look random and are the same everywhere (Marsaglia's xorshift).
 struct Numbers(u64);
@@ -42,22 +42,45 @@ pub fn c_source() -> String {
     text
 }
 
-/// A Rust library: functions with a `match`, each of which calls the one before.
+/// What the functions of the Rust library share.
+const RUST_SHARED: &str = "\
+#[derive(Clone, Copy)]
+pub enum Step<T> { Turn(T), Grow(T), Keep }
+#[inline(never)]
+pub fn fold<T: Copy, const EACH: usize>(
+    all: &[T], mut state: u64, step: impl Fn(u64, T) -> u64,
+) -> u64 {
+    for (at, one) in all.iter().enumerate() {
+        state = if at % EACH == 0 { step(state, *one) } else { state.rotate_left(at as u32) };
+    }
+    state
+}
+";
+
+/// A Rust library: functions with closures, a `match`, iterators and strings. None
+/// calls another one: the compiler follows calls by calls of its own, and deeper
+/// than a stack is recorded.
 pub fn rust_source() -> String {
     let mut numbers = Numbers(2);
-    let mut text = String::new();
+    let mut text = String::from(RUST_SHARED);
     for function in 0..RUST_FUNCTIONS {
         let (a, b) = (numbers.below(50) + 3, numbers.below(9) + 1);
-        let before = function.saturating_sub(1);
+        let number = ["u8", "u16", "u32", "u64"][function % 4];
         let _ = write!(
             text,
-            "#[inline(never)]\npub fn f{function}(x: u64, n: u64) -> u64 {{\n\
-             \x20   let s = match x % 5 {{\n\
-             \x20       0 => x.rotate_left({b}) ^ n,\n\
-             \x20       1 => x.wrapping_mul({a}),\n\
-             \x20       _ => x.wrapping_add(n / {a}),\n\
-             \x20   }};\n\
-             \x20   if n % {a} == {b} {{ f{before}(x ^ {b}, n / 2) }} else {{ s }}\n}}\n"
+            "pub fn f{function}(all: &[Step<{number}>], names: &[String]) -> (u64, Vec<String>) {{\n\
+             \x20   let s = fold::<_, {a}>(all, {b}, |s, step| match step {{\n\
+             \x20       Step::Turn(by) => s.rotate_left({b}) ^ u64::from(by),\n\
+             \x20       Step::Grow(by) if s % {a} == {b} => s.wrapping_mul(u64::from(by) + {a}),\n\
+             \x20       Step::Grow(by) => s.wrapping_add(u64::from(by) / {a}),\n\
+             \x20       Step::Keep => s,\n\
+             \x20   }});\n\
+             \x20   let mut found: Vec<String> = names.iter()\n\
+             \x20       .filter(|name| name.len() % {a} > {b})\n\
+             \x20       .map(|name| format!(\"{{name}}-{{s}}-{a}\"))\n\
+             \x20       .collect();\n\
+             \x20   found.sort_unstable_by_key(|name| name.len());\n\
+             \x20   (s, found)\n}}\n"
         );
     }
     text

@@ -11,6 +11,7 @@ mod elf;
 mod files;
 mod frames;
 mod hostile;
+mod musl;
 mod peer;
 mod stopped;
 #[path = "../symbolize/tool.rs"]
@@ -26,6 +27,7 @@ static ALLOCATOR: cost::Counting = cost::Counting;
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = stopped::trials();
+    trials.extend(musl::trials());
     trials.extend(assembled::trials());
     trials.extend(files::trials());
     trials.extend(undescribed::trials());

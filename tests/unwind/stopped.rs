@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::tool::{Outcome, Stop, fail, run, trial};
 use crate::walker::{Walk, walk};
 
-const DEEP: &str = include_str!("programs/deep.c");
+pub const DEEP: &str = include_str!("programs/deep.c");
 const SIGNAL: &str = include_str!("programs/signal.c");
 const GAP: &str = include_str!("programs/gap.c");
 const GAP_UNDESCRIBED: &str = include_str!("programs/gap_undescribed.c");
@@ -65,7 +65,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// A running program, killed when it is no longer looked at.
-struct Running {
+pub struct Running {
     child: Child,
     _directory: Option<TempDir>,
 }
@@ -78,7 +78,7 @@ impl Drop for Running {
 }
 
 impl Running {
-    fn start(command: &mut Command, directory: Option<TempDir>) -> Result<Self, Stop> {
+    pub fn start(command: &mut Command, directory: Option<TempDir>) -> Result<Self, Stop> {
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -91,11 +91,11 @@ impl Running {
         })
     }
 
-    fn pid(&self) -> libc::pid_t {
+    pub fn pid(&self) -> libc::pid_t {
         self.child.id() as libc::pid_t
     }
 
-    fn signal(&self, number: libc::c_int) {
+    pub fn signal(&self, number: libc::c_int) {
         // SAFETY: a signal to our own child.
         unsafe { libc::kill(self.pid(), number) };
     }

@@ -143,6 +143,8 @@ impl<'i, 'a> Gaps<'i, 'a> {
         }
         tally.gaps += 1;
         let starts = self.starts.get_or_init(|| image.function_starts());
+        // A segment may promise more bytes than the file has.
+        let to = from + code.len() as u64;
         let [first, end] = [from, to].map(|at| starts.partition_point(|start| *start < at));
         let starts = &starts[first..end];
         let entry = image.entry().filter(|entry| (from..to).contains(entry));

@@ -8,6 +8,12 @@ pub(super) fn is_padding(machine: Machine, bytes: &[u8]) -> bool {
     padding_bytes(machine, bytes) == bytes.len()
 }
 
+/// Whether fill has in it what `nop`s of three bytes and more have, and little else
+/// has in front of an aligned address.
+pub(super) fn has_long_nop(padding: &[u8]) -> bool {
+    padding.windows(2).any(|pair| pair == [0x0f, 0x1f])
+}
+
 /// Bytes of fill that code starts with.
 pub(super) fn padding_bytes(machine: Machine, code: &[u8]) -> usize {
     let mut bytes = 0;

@@ -46,10 +46,9 @@ impl Frame {
         self.depth == Some(WORD) && self.rbp == Rbp::Callers
     }
 
-    /// Whether the stack is aligned as the ABI asks at a call.
-    pub fn is_aligned(self) -> bool {
-        self.depth
-            .is_none_or(|depth| depth.is_multiple_of(2 * WORD))
+    /// Whether the stack is aligned as the ABI asks at a call, if that is known.
+    pub fn is_aligned(self) -> Option<bool> {
+        self.depth.map(|depth| depth.is_multiple_of(2 * WORD))
     }
 
     /// What holds whichever of two ways led here.

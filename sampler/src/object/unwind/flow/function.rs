@@ -1,11 +1,13 @@
 //! One function, followed from its first instruction along its branches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
 
 use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
 };
 
+use super::certain::{FarTargets, Order, certain};
 use super::frame::Frame;
 use super::functions::Known;
 use crate::object::unwind::Machine;
@@ -27,15 +29,17 @@ pub(super) struct Reached {
     pub bytes: u32,
     /// What runs after it for sure, if anything can: the instruction behind it,
     /// and the target of a branch.
-    next: [Option<u32>; 2],
+    pub next: [Option<u32>; 2],
     /// What runs after it if the call that it is returns.
-    returned_to: Option<u32>,
+    pub returned_to: Option<u32>,
     /// It leaves the function in good order.
-    leaves: bool,
+    pub leaves: bool,
+    /// It calls a function, which finds the stack aligned.
+    pub calls_aligned: bool,
 }
 
 /// What was reached, by where it is in the gap.
-type Instructions = BTreeMap<u32, Reached>;
+pub(super) type Instructions = BTreeMap<u32, Reached>;
 
 /// A function that was followed to all its ends.
 #[derive(Debug, Default)]
@@ -53,6 +57,8 @@ pub(super) struct Reader<'a> {
     pub address: u64,
     decoder: Decoder<'a>,
     infos: InstructionInfoFactory,
+    /// Looked for when a function first asks.
+    far_targets: OnceCell<FarTargets>,
     /// Instructions that may still be looked at in the whole gap.
     looks: usize,
 }
@@ -64,8 +70,14 @@ impl<'a> Reader<'a> {
             address,
             decoder: Decoder::with_ip(64, code, address, DecoderOptions::NONE),
             infos: InstructionInfoFactory::new(),
+            far_targets: OnceCell::new(),
             looks,
         }
+    }
+
+    /// Where the gap's calls and long jumps lead.
+    pub fn far_targets(&self) -> &FarTargets {
+        self.far_targets.get_or_init(|| FarTargets::of(self.code))
     }
 
     /// The instruction at a place in the gap; none when there were too many.
@@ -97,7 +109,8 @@ impl<'a> Reader<'a> {
         let mut doubtful = attempt.doubtful;
         let mut looks = attempt.looks;
         let mut function = attempt.function;
-        function.proved &= attempt.aligned;
+        let mut order = attempt.order;
+        function.proved &= order.aligned;
         while let Some((at, frame)) = doubtful.pop() {
             let mut more = Attempt::new(start, known, &function.reached, looks);
             let followed = more.follow(self, at, frame);
@@ -105,11 +118,13 @@ impl<'a> Reader<'a> {
             if followed.is_some() && (more.led_back || more.function.proved) {
                 calls.append(&mut more.calls);
                 doubtful.append(&mut more.doubtful);
+                order.aligned &= more.order.aligned;
+                order.jumps_blindly |= more.order.jumps_blindly;
                 let mut reached = more.function.reached;
                 function.reached.append(&mut reached);
             }
         }
-        function.reached = certain(start, &function.reached);
+        function.reached = certain(self, start, &function.reached, order);
         let mut end = 0;
         let in_order = function.reached.iter().all(|(at, reached)| {
             let in_order = *at >= end;
@@ -118,41 +133,6 @@ impl<'a> Reader<'a> {
         });
         (in_order.then_some(function), calls)
     }
-}
-
-/// Those instructions that are the function's without doubt. Behind a call that
-/// never returns there may be another function, or a part of this one where the
-/// stack is another. What lies behind a call is taken only if it leads to where
-/// the function is left in good order, which another stack would not.
-fn certain(start: u32, reached: &Instructions) -> Instructions {
-    let mut before: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    let mut ahead = Vec::new();
-    for (at, there) in reached {
-        for next in there.next.into_iter().chain([there.returned_to]).flatten() {
-            before.entry(next).or_default().push(*at);
-        }
-        if there.leaves {
-            ahead.push(*at);
-        }
-    }
-    let mut leads_out = BTreeSet::new();
-    while let Some(at) = ahead.pop() {
-        if leads_out.insert(at) {
-            ahead.extend(before.get(&at).into_iter().flatten());
-        }
-    }
-    let mut certain = Instructions::new();
-    ahead.push(start);
-    while let Some(at) = ahead.pop() {
-        let Some(there) = reached.get(&at) else {
-            continue;
-        };
-        if certain.insert(at, *there).is_none() {
-            ahead.extend(there.next.into_iter().flatten());
-            ahead.extend(there.returned_to.filter(|at| leads_out.contains(at)));
-        }
-    }
-    certain
 }
 
 /// One way through a function, from one place to all ends.
@@ -169,8 +149,7 @@ struct Attempt<'f> {
     /// Behind calls that may not return: it may be another function's code.
     doubtful: Vec<(u32, Frame)>,
     ahead: Vec<(u32, Frame)>,
-    /// At all calls.
-    aligned: bool,
+    order: Order,
     /// The instruction that is looked at.
     at: u32,
     looks: usize,
@@ -187,7 +166,10 @@ impl<'f> Attempt<'f> {
             led_back: false,
             doubtful: Vec::new(),
             ahead: Vec::new(),
-            aligned: true,
+            order: Order {
+                aligned: true,
+                jumps_blindly: false,
+            },
             at: start,
             looks,
         }
@@ -231,6 +213,7 @@ impl<'f> Attempt<'f> {
             next: [None; 2],
             returned_to: None,
             leaves: false,
+            calls_aligned: false,
         };
         let first = self.function.reached.insert(at, reached).is_none();
         self.at = at;
@@ -248,7 +231,10 @@ impl<'f> Attempt<'f> {
                 self.fall(reader, next, frame)
             }
             FlowControl::UnconditionalBranch => self.jump(reader, &instruction, frame),
-            FlowControl::IndirectBranch => frame.is_left().then_some(()),
+            FlowControl::IndirectBranch => {
+                self.order.jumps_blindly = true;
+                frame.is_left().then_some(())
+            }
             FlowControl::Return => {
                 let returns = instruction.code() == Code::Retnq && frame.is_left();
                 if returns {
@@ -271,7 +257,9 @@ impl<'f> Attempt<'f> {
                     Code::Call_rm64 | Code::Syscall => {}
                     _ => return None,
                 }
-                self.aligned &= instruction.code() == Code::Syscall || frame.is_aligned();
+                if instruction.code() != Code::Syscall {
+                    self.calls(frame.is_aligned());
+                }
                 let after = frame.after(&instruction, &mut reader.infos)?;
                 self.fall_behind_call(reader, next, after);
                 Some(())
@@ -279,6 +267,14 @@ impl<'f> Attempt<'f> {
             FlowControl::Interrupt if instruction.mnemonic() == Mnemonic::Int3 => Some(()),
             FlowControl::Exception => Some(()),
             FlowControl::Interrupt | FlowControl::XbeginXabortXend => None,
+        }
+    }
+
+    /// Another function, with the stack aligned if that is known.
+    fn calls(&mut self, aligned: Option<bool>) {
+        self.order.aligned &= aligned != Some(false);
+        if let Some(there) = self.function.reached.get_mut(&self.at) {
+            there.calls_aligned = aligned == Some(true);
         }
     }
 

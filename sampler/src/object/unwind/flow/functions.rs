@@ -9,14 +9,11 @@ use sampler_common::unwind::x86_64::Rule;
 use super::function::{ALIGNMENT, Function, Reader};
 use crate::object::unwind::Machine;
 use crate::object::unwind::landmark::takes_stack;
-use crate::object::unwind::padding::is_padding;
+use crate::object::unwind::padding::{has_long_nop, is_padding};
 
 /// Instructions that may be looked at for each byte of a gap: what hostile code
 /// can make its functions overlap.
 const MAX_LOOKS_PER_BYTE: usize = 8;
-/// What `nop`s of three bytes and more have in them, and little else has in
-/// front of an aligned address.
-const LONG_NOP: [u8; 2] = [0x0f, 0x1f];
 /// In one gap: a second's work. Files with more undescribed code than that get
 /// rules for the functions that their symbols name first.
 const MAX_LOOKS: usize = 1 << 20;
@@ -130,7 +127,7 @@ impl Functions<'_> {
                 .any(|bytes| {
                     let padding = &before[before.len() - bytes..];
                     is_padding(Machine::X86_64, padding)
-                        && (follows(bytes) || padding.windows(2).any(|pair| pair == LONG_NOP))
+                        && (follows(bytes) || has_long_nop(padding))
                 })
     }
 
@@ -214,9 +211,15 @@ impl Functions<'_> {
                 }
                 FlowControl::UnconditionalBranch => ahead.extend(target()),
                 FlowControl::Next if instruction.mnemonic() == Mnemonic::Hlt => {}
-                FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall => {
+                FlowControl::Call => {
+                    // What it calls are functions; code that asks where it is
+                    // calls what follows.
+                    let called = target().filter(|called| *called != next);
+                    self.called.extend(called);
+                    self.known.starts.extend(called);
                     ahead.push(next);
                 }
+                FlowControl::Next | FlowControl::IndirectCall => ahead.push(next),
                 _ => {}
             }
         }

@@ -5,6 +5,7 @@
 //! ```text
 //! frame      what one instruction does to a frame
 //! function   one function, along its control flow
+//! certain    what of that is the function's own, calls that never return considered
 //! functions  which functions there are, and which are believed
 //! ```
 //!
@@ -13,8 +14,11 @@
 //! with the stack and `rbp` as they were found, and nothing in it is out of the
 //! ordinary.
 
+mod certain;
 mod frame;
 mod function;
 mod functions;
+#[cfg(test)]
+mod tests;
 
 pub(super) use functions::{Gap, Run, runs};

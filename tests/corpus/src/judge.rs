@@ -27,9 +27,6 @@ pub enum Base {
     General,
     /// The start function of a context that the program made.
     Context(&'static str),
-    /// `main`: its C library has no unwind tables, so that what called `main`
-    /// cannot be followed, and the mark of a stack that was cut there is right.
-    Main,
 }
 
 /// What is found at a stack's outermost end.
@@ -77,9 +74,6 @@ impl Judge {
         let Some(last) = frames.last() else {
             return mark.map_or(Ending::KernelOnly, Ending::Marked);
         };
-        if base == Base::Main && self.begins_with("main", frames, program) {
-            return Ending::Base;
-        }
         if let Some(mark) = mark {
             return Ending::Marked(mark);
         }
@@ -219,19 +213,6 @@ mod tests {
         let cut = ending(&[within("main"), within("_start"), mark()], Base::General);
         assert_eq!(cut, Ending::Marked("[truncated: depth_limit]".into()));
         assert!(!cut.is_complete());
-    }
-
-    #[test]
-    fn main_is_the_base_where_its_caller_cannot_be_found() {
-        let library = || frame("/nonexistent/libc.so", 0x1000);
-        let main = Base::Main;
-        assert_eq!(
-            ending(&[within("main"), library(), mark()], main),
-            Ending::Base
-        );
-        assert_eq!(ending(&[within("main")], main), Ending::Base);
-        assert!(!ending(&[library(), mark()], main).is_complete());
-        assert!(!ending(&[library()], Base::General).is_complete());
     }
 
     #[test]

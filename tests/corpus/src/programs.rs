@@ -55,16 +55,10 @@ pub const PROGRAMS: &[Program] = &[
     program("static-pie", |shop| {
         chain(shop, "gcc", &["-O2", "-static-pie"])
     }),
-    Program {
-        base: Base::Main,
-        ..program("musl", |shop| chain(shop, "musl-gcc", &["-O2"]))
-    },
-    Program {
-        base: Base::Main,
-        ..program("musl-static", |shop| {
-            chain(shop, "musl-gcc", &["-O2", "-static"])
-        })
-    },
+    program("musl", |shop| chain(shop, "musl-gcc", &["-O2"])),
+    program("musl-static", |shop| {
+        chain(shop, "musl-gcc", &["-O2", "-static"])
+    }),
     program("plug-in", plug_in),
     program("altstack", |shop| altstack(shop, "3")),
     program("altstack-deep", |shop| altstack(shop, "300")),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sampler_common::{CopyChunk, Ending, NO_STACK, Region, StackCopy, Thread};
 
 use super::ledger::{Class, Completeness};
-use super::traces::{Marker, Traces};
+use super::traces::{Located, Marker, Traces};
 use super::unwinding::{CopyState, Unwinding};
 use super::verification::{CheckedWalk, Verification};
 use crate::object::FileId;
@@ -35,6 +35,8 @@ pub struct SampledProcess {
     pub samples: HashMap<SampleKey, u64>,
     /// How complete their stacks are.
     pub completeness: Completeness,
+    /// The mappings that their frames lie in.
+    pub located: Located,
 }
 
 /// What samples are told apart by within a process.
@@ -160,7 +162,7 @@ impl Attribution {
             let kernel_ending = self.start_trace(region.stack(count.kernel_stack));
             let user_ending = region
                 .stack(count.user_stack)
-                .map(|(addresses, ending)| self.user_frames(addresses, ending, owned.space()));
+                .map(|(addresses, ending)| self.user_frames(addresses, ending, &owned));
             if let (Some(unwinding), Some(space)) = (&mut unwinding, &owned.space)
                 && unwinding.wants_to_know_use()
                 && let Some((addresses, _)) = region.stack(count.user_stack)
@@ -272,7 +274,12 @@ impl Attribution {
                 Ending::TableMissing
             }
         };
-        let ending = self.user_frames(&addresses, ending, Some(&copy.space));
+        let owned = Owned {
+            process: copy.process,
+            key: None,
+            space: Some(Arc::clone(&copy.space)),
+        };
+        let ending = self.user_frames(&addresses, ending, &owned);
         self.addresses = addresses;
         let class = Class::of(Some(ending), copy.kernel_ending);
         self.enter(copy.process, copy.tid, copy.thread_name, class, 1);
@@ -291,18 +298,14 @@ impl Attribution {
 
     /// Adds the frames of a user half; returns how it really ended. A caller
     /// outside every executable mapping is none: what was taken for a frame
-    /// pointer was something else. `space` is that of a process which the table
-    /// can hold.
-    fn user_frames(
-        &mut self,
-        addresses: &[u64],
-        ending: Ending,
-        space: Option<&AddressSpace>,
-    ) -> Ending {
+    /// pointer was something else.
+    fn user_frames(&mut self, addresses: &[u64], ending: Ending, owned: &Owned) -> Ending {
+        let space = owned.space.as_deref();
+        let located = &mut self.processes[owned.process].located;
         for (depth, address) in addresses.iter().enumerate() {
             let address = at_call(*address, depth);
             let frame = match space.map(|space| (space, space.at(address))) {
-                Some((_, Some(mapping))) => self.traces.mapped_frame(mapping, address),
+                Some((_, Some(mapping))) => self.traces.mapped_frame(located, mapping, address),
                 Some((space, None)) if depth > 0 && space.complete => {
                     return Ending::UnmappedAddress;
                 }
@@ -384,6 +387,7 @@ impl Attribution {
                 start_boottime_ns: thread.process_start_boottime_ns,
                 samples: HashMap::new(),
                 completeness: Completeness::default(),
+                located: Located::default(),
             });
         }
         if let Some(key) = key {
@@ -424,12 +428,6 @@ impl Attribution {
         for (position, key) in known {
             self.refresh(position, key, table);
         }
-    }
-}
-
-impl Owned {
-    fn space(&self) -> Option<&AddressSpace> {
-        self.space.as_deref()
     }
 }
 

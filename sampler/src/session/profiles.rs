@@ -46,8 +46,10 @@ pub struct ProfileBuilder<'a> {
 /// What the building of one profile remembers.
 struct Building<'a> {
     from: &'a ProfileBuilder<'a>,
+    processes: &'a [&'a SampledProcess],
     profile: Profile,
-    mappings: HashMap<u32, MappingId>,
+    /// By place: its mapping, and what to add to an offset in it.
+    mappings: HashMap<u32, (MappingId, u64)>,
     /// By frame: its location, and whether it has a name; `None` for a frame
     /// that stands for missing ones.
     locations: HashMap<u32, (LocationId, Option<bool>)>,
@@ -68,11 +70,12 @@ impl<'a> ProfileBuilder<'a> {
     pub fn build(&self, processes: &[&SampledProcess]) -> GroupProfile {
         let mut building = Building {
             from: self,
+            processes,
             profile: Profile::new(self.header.clone()),
             mappings: HashMap::new(),
             locations: HashMap::new(),
         };
-        building.main_binary_first(processes);
+        building.main_binary_first();
         let mut samples = 0;
         let mut completeness = Completeness::default();
         let mut frames = FrameCounts::default();
@@ -119,7 +122,8 @@ impl<'a> ProfileBuilder<'a> {
 
 impl Building<'_> {
     /// pprof takes the first mapping for the program itself.
-    fn main_binary_first(&mut self, processes: &[&SampledProcess]) {
+    fn main_binary_first(&mut self) {
+        let processes = self.processes;
         let Some(exe) = processes.iter().find_map(|process| process.exe.as_deref()) else {
             return;
         };
@@ -144,7 +148,7 @@ impl Building<'_> {
         }
         let traces = self.from.traces;
         let at = traces.frame_by_id(frame);
-        let mapping = self.mapping(at.place);
+        let (mapping, start) = self.mapping(at.place);
         let (lines, named) = if let FramePlace::Marker(marker) = traces.place(at.place) {
             let text = marker.text();
             let function = self.profile.function(Function {
@@ -168,7 +172,7 @@ impl Building<'_> {
         };
         let location = self.profile.location(Location {
             mapping,
-            address: at.address,
+            address: start.wrapping_add(at.offset),
             lines,
         });
         self.locations.insert(frame, (location, named));
@@ -190,10 +194,13 @@ impl Building<'_> {
             .collect()
     }
 
-    fn mapping(&mut self, place: u32) -> MappingId {
+    /// The mapping of a place and where it starts: in the first of the processes
+    /// that has it.
+    fn mapping(&mut self, place: u32) -> (MappingId, u64) {
         if let Some(known) = self.mappings.get(&place) {
             return *known;
         }
+        let mut start = 0;
         let mapping = match self.from.traces.place(place) {
             FramePlace::Kernel => ProfileMapping {
                 // The upper half of the address space, on every architecture.
@@ -203,13 +210,19 @@ impl Building<'_> {
                 file: "[kernel.kallsyms]".to_owned(),
                 build_id: None,
             },
-            FramePlace::Mapped(mapping) => of_process(mapping),
+            FramePlace::Mapped(first_seen) => {
+                let mut located = self.processes.iter().map(|process| &process.located);
+                let mapping = located.find_map(|located| located.mapping(place));
+                let mapping = mapping.unwrap_or(first_seen);
+                start = mapping.start;
+                of_process(mapping)
+            }
             FramePlace::Unmapped => nowhere("[unmapped]"),
             FramePlace::Marker(_) => nowhere("[sampler]"),
         };
-        let id = self.profile.mapping(mapping);
-        self.mappings.insert(place, id);
-        id
+        let found = (self.profile.mapping(mapping), start);
+        self.mappings.insert(place, found);
+        found
     }
 }
 

@@ -1,6 +1,11 @@
 //! Stack traces of the whole recording, each frame and each stack once.
+//!
+//! A frame is told by a mapping and how far into it, not by its address, which
+//! differs from process to process. So what is kept grows with the code that
+//! was seen to run, and not with the processes that ran it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use sampler_common::Ending;
@@ -13,7 +18,7 @@ use crate::symbolize::{Place, Query};
 pub enum FramePlace {
     /// The kernel.
     Kernel,
-    /// An executable mapping of the process.
+    /// An executable mapping, as the first process had it that was seen there.
     Mapped(Arc<Mapping>),
     /// None that is known.
     Unmapped,
@@ -43,36 +48,37 @@ impl Marker {
     }
 }
 
-/// A frame: a place and an address in it. Addresses of callers point at the
-/// call, not behind it.
+/// A frame: a place and where in it. That of callers points at the call, not
+/// behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Frame {
     /// Position in [`Traces::place`].
     pub place: u32,
-    /// Absolute address.
-    pub address: u64,
+    /// From the start of the mapping; elsewhere the address itself.
+    pub offset: u64,
 }
 
 /// What tells one mapping from another, whichever process has it.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct MappingKey {
-    start: u64,
-    end: u64,
+    /// Where it starts, if that matters.
+    start: Option<u64>,
+    bytes: u64,
     file_offset: u64,
     identity: (u64, u64),
     name: String,
 }
 
 impl MappingKey {
-    fn new(mapping: &Mapping) -> Self {
+    fn new(mapping: &Mapping, start: Option<u64>) -> Self {
         let identity = match &mapping.backing {
             Backing::File(file) => (file.id.device, file.id.inode),
             Backing::Unpinned { id: Some(id), .. } => (id.device, id.inode),
             _ => (0, 0),
         };
         Self {
-            start: mapping.start,
-            end: mapping.end,
+            start,
+            bytes: mapping.end - mapping.start,
             file_offset: mapping.file_offset,
             identity,
             name: mapping.name().into_owned(),
@@ -80,11 +86,28 @@ impl MappingKey {
     }
 }
 
+/// The mappings of one process that its frames lie in.
+#[derive(Debug, Default)]
+pub struct Located {
+    by_pointer: HashMap<*const Mapping, u32>,
+    by_place: HashMap<u32, Arc<Mapping>>,
+}
+
+// SAFETY: the raw pointers are keys that are never followed; each belongs to
+// an `Arc` that `by_place` holds.
+unsafe impl Send for Located {}
+
+impl Located {
+    /// The mapping that a place is in this process.
+    pub fn mapping(&self, place: u32) -> Option<&Arc<Mapping>> {
+        self.by_place.get(&place)
+    }
+}
+
 /// The interned stack traces of a recording.
 #[derive(Debug)]
 pub struct Traces {
     places: Vec<FramePlace>,
-    by_pointer: HashMap<*const Mapping, u32>,
     by_content: HashMap<MappingKey, u32>,
     by_marker: HashMap<Marker, u32>,
     frames: Vec<Frame>,
@@ -94,10 +117,6 @@ pub struct Traces {
     unasked: Vec<Query>,
 }
 
-// SAFETY: the raw pointers are keys that are never followed; each belongs to
-// an `Arc` that `places` holds.
-unsafe impl Send for Traces {}
-
 const KERNEL: u32 = 0;
 const UNMAPPED: u32 = 1;
 
@@ -105,7 +124,6 @@ impl Default for Traces {
     fn default() -> Self {
         Self {
             places: vec![FramePlace::Kernel, FramePlace::Unmapped],
-            by_pointer: HashMap::new(),
             by_content: HashMap::new(),
             by_marker: HashMap::new(),
             frames: Vec::new(),
@@ -122,7 +140,7 @@ impl Traces {
     pub fn kernel_frame(&mut self, address: u64) -> u32 {
         self.frame(Frame {
             place: KERNEL,
-            address,
+            offset: address,
         })
     }
 
@@ -130,7 +148,7 @@ impl Traces {
     pub fn unmapped_frame(&mut self, address: u64) -> u32 {
         self.frame(Frame {
             place: UNMAPPED,
-            address,
+            offset: address,
         })
     }
 
@@ -141,29 +159,52 @@ impl Traces {
         if place == next {
             self.places.push(FramePlace::Marker(marker));
         }
-        self.frame(Frame { place, address: 0 })
+        self.frame(Frame { place, offset: 0 })
     }
 
-    /// A user frame.
-    pub fn mapped_frame(&mut self, mapping: &Arc<Mapping>, address: u64) -> u32 {
-        let pointer = Arc::as_ptr(mapping);
-        let place = match self.by_pointer.get(&pointer) {
+    /// A user frame of a process.
+    pub fn mapped_frame(
+        &mut self,
+        process: &mut Located,
+        mapping: &Arc<Mapping>,
+        address: u64,
+    ) -> u32 {
+        let place = match process.by_pointer.get(&Arc::as_ptr(mapping)) {
             Some(place) => *place,
-            None => self.mapping_place(mapping, pointer),
+            None => self.mapping_place(process, mapping),
         };
-        self.frame(Frame { place, address })
+        self.frame(Frame {
+            place,
+            offset: address - mapping.start,
+        })
     }
 
-    fn mapping_place(&mut self, mapping: &Arc<Mapping>, pointer: *const Mapping) -> u32 {
+    fn mapping_place(&mut self, process: &mut Located, mapping: &Arc<Mapping>) -> u32 {
+        // Memory that no file backs holds other code in each process.
+        let start = matches!(mapping.backing, Backing::Anonymous { .. }).then_some(mapping.start);
+        let mut place = self.place_by_key(MappingKey::new(mapping, start), mapping);
+        let is_elsewhere = |place| {
+            let known: Option<&Arc<Mapping>> = process.by_place.get(&place);
+            known.is_some_and(|known| known.start != mapping.start)
+        };
+        // One process may have a file at several addresses, by and by.
+        if is_elsewhere(place) {
+            place = self.place_by_key(MappingKey::new(mapping, Some(mapping.start)), mapping);
+        }
+        let held = process.by_place.entry(place);
+        // Only of a mapping that is held can the pointer not come again.
+        if let Entry::Vacant(vacant) = held {
+            vacant.insert(Arc::clone(mapping));
+            process.by_pointer.insert(Arc::as_ptr(mapping), place);
+        }
+        place
+    }
+
+    fn place_by_key(&mut self, key: MappingKey, mapping: &Arc<Mapping>) -> u32 {
         let next = self.places.len() as u32;
-        let place = *self
-            .by_content
-            .entry(MappingKey::new(mapping))
-            .or_insert(next);
+        let place = *self.by_content.entry(key).or_insert(next);
         if place == next {
             self.places.push(FramePlace::Mapped(Arc::clone(mapping)));
-            // Only of a mapping that is kept can the pointer not come again.
-            self.by_pointer.insert(pointer, place);
         }
         place
     }
@@ -194,9 +235,9 @@ impl Traces {
     /// is nothing to look up.
     pub fn query(&self, frame: Frame) -> Option<Query> {
         let (place, address) = match self.place(frame.place) {
-            FramePlace::Kernel => (Place::Kernel, frame.address),
+            FramePlace::Kernel => (Place::Kernel, frame.offset),
             FramePlace::Mapped(mapping) => {
-                let offset = mapping.file_offset_of(frame.address).0;
+                let offset = mapping.file_offset_of(mapping.start + frame.offset).0;
                 match &mapping.backing {
                     Backing::File(file) => (Place::File(Arc::clone(file)), offset),
                     Backing::Vdso => (Place::Vdso, offset),
@@ -226,5 +267,74 @@ impl Traces {
     /// The frames of a stack trace by its number, innermost first.
     pub fn stack_by_id(&self, stack: u32) -> &[u32] {
         &self.stacks[stack as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::object::FileId;
+
+    fn mapping(start: u64, backing: Backing) -> Arc<Mapping> {
+        Arc::new(Mapping {
+            start,
+            end: start + 0x1000,
+            file_offset: 0x2000,
+            backing,
+        })
+    }
+
+    fn library(start: u64) -> Arc<Mapping> {
+        let id = Some(FileId {
+            device: 1,
+            inode: 2,
+        });
+        let path = Path::new("/lib/library.so").into();
+        mapping(start, Backing::Unpinned { path, id })
+    }
+
+    fn anonymous(start: u64) -> Arc<Mapping> {
+        mapping(start, Backing::Anonymous { name: "".into() })
+    }
+
+    #[test]
+    fn processes_share_the_frames_of_a_file() {
+        let mut traces = Traces::default();
+        let (mut one, mut other) = (Located::default(), Located::default());
+        let first = traces.mapped_frame(&mut one, &library(0x5000), 0x5123);
+        let second = traces.mapped_frame(&mut other, &library(0x9000), 0x9123);
+        assert_eq!(first, second);
+        let place = traces.frame_by_id(first).place;
+        let start = |located: &Located| located.mapping(place).map(|mapping| mapping.start);
+        assert_eq!(start(&one), Some(0x5000));
+        assert_eq!(start(&other), Some(0x9000));
+    }
+
+    #[test]
+    fn a_file_that_moved_within_a_process_is_at_two_places() {
+        let mut traces = Traces::default();
+        let mut process = Located::default();
+        let starts = [0x5000, 0x9000, 0x5000, 0x9000];
+        let frames =
+            starts.map(|start| traces.mapped_frame(&mut process, &library(start), start + 0x10));
+        assert_ne!(frames[0], frames[1]);
+        assert_eq!(frames[..2], frames[2..]);
+        for (start, frame) in starts.into_iter().zip(frames) {
+            let frame = traces.frame_by_id(frame);
+            let mapping = process.mapping(frame.place);
+            assert_eq!(mapping.map(|mapping| mapping.start), Some(start));
+            assert_eq!(frame.offset, 0x10);
+        }
+    }
+
+    #[test]
+    fn code_that_is_no_file_is_of_its_address() {
+        let mut traces = Traces::default();
+        let (mut one, mut other) = (Located::default(), Located::default());
+        let first = traces.mapped_frame(&mut one, &anonymous(0x5000), 0x5123);
+        let second = traces.mapped_frame(&mut other, &anonymous(0x9000), 0x9123);
+        assert_ne!(first, second);
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! Trials run one at a time: most of them measure, and a second one would be
 //! part of what the first one sees. `SAMPLER_TEST_RUNS=20` makes the long
-//! series of the trials that compare shares.
+//! series of the trials that compare shares; `SAMPLER_TEST_CHILDREN=5000` makes a larger
+//! crowd of the trial that has one.
 
+mod crowded;
+mod debugger;
 mod errors;
 mod formats;
 mod hostile;
@@ -38,6 +41,8 @@ fn main() -> ExitCode {
         hostile::trials(),
         outcomes::trials(),
         tables::trials(),
+        crowded::trials(),
+        debugger::trials(),
         verification::trials(),
         formats::trials(),
         split::trials(),

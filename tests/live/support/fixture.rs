@@ -17,8 +17,9 @@ static BUILT: Mutex<Option<HashMap<&'static str, PathBuf>>> = Mutex::new(None);
 /// What turns a source into a program.
 enum Recipe {
     C(&'static [&'static str]),
-    Cpp,
+    Cpp(&'static [&'static str]),
     Rust(&'static [&'static str]),
+    Go,
 }
 
 const WITH_FRAME_POINTERS: &[&str] = &["-fno-omit-frame-pointer", "-pthread"];
@@ -80,9 +81,21 @@ fn recipe(name: &str) -> (&'static str, Recipe) {
             "../corpus/programs/altstack.c",
             Recipe::C(&["-fomit-frame-pointer"]),
         ),
+        "mappings" => ("mappings.c", Recipe::C(&["-fomit-frame-pointer"])),
+        "remapper" => (
+            "remapper.c",
+            Recipe::C(&["-fomit-frame-pointer", "-pthread"]),
+        ),
+        "crowd" => ("crowd.c", Recipe::C(&["-fomit-frame-pointer"])),
         "nofp" => ("nofp.c", Recipe::C(&["-fomit-frame-pointer"])),
         "compat" => ("compat.c", Recipe::C(&["-m32", "-nostdlib", "-static"])),
-        "names_cpp" => ("names.cpp", Recipe::Cpp),
+        "chain_go" => ("chain.go", Recipe::Go),
+        "chain_cpp" => ("chain.cpp", Recipe::Cpp(&["-fomit-frame-pointer"])),
+        "chain_rust" => (
+            "chain.rs",
+            Recipe::Rust(&["-Cforce-frame-pointers=no", "--crate-name=chain"]),
+        ),
+        "names_cpp" => ("names.cpp", Recipe::Cpp(WITH_FRAME_POINTERS)),
         "names_legacy" => (
             "names.rs",
             Recipe::Rust(&["-Zunstable-options", "-Csymbol-mangling-version=legacy"]),
@@ -115,11 +128,17 @@ fn build(name: &'static str) -> Verdict<PathBuf> {
             compiler.args(["-g", "-O2", "-Wall"]).args(flags);
             compiler
         }
-        Recipe::Cpp => {
+        Recipe::Cpp(flags) => {
             let mut compiler = Command::new(need::tool("g++")?);
+            compiler.args(["-g", "-O2", "-Wall"]).args(flags);
             compiler
-                .args(["-g", "-O2", "-Wall"])
-                .args(WITH_FRAME_POINTERS);
+        }
+        Recipe::Go => {
+            let mut compiler = Command::new(need::tool("go")?);
+            compiler
+                .arg("build")
+                .env("GOCACHE", workshop()?.join("go-cache"))
+                .env("GOFLAGS", "");
             compiler
         }
         Recipe::Rust(flags) => {

@@ -5,16 +5,21 @@
  *
  *   fixture recurse SECONDS   spins under DEPTH frames of descend
  *   fixture fork SECONDS      the same, each time in a new child; exits 7
+ *   fixture brief MS          the same for so much CPU time
+ *   fixture launch COUNT      runs /bin/brief so often, for 3 ms each
  */
 #define SYS_FORK 57
+#define SYS_EXECVE 59
 #define SYS_EXIT 60
 #define SYS_WAIT4 61
 #define SYS_CLOCK_GETTIME 228
 #define CLOCK_MONOTONIC 1
+#define CLOCK_PROCESS_CPUTIME_ID 2
 
 #define FRAME __attribute__((noipa))
 
 static volatile unsigned long work;
+static int steps = 1000000;
 
 static inline long system_call(long number, long a, long b, long c, long d)
 {
@@ -36,6 +41,14 @@ static long now_s(void)
 	return time[0];
 }
 
+static long cpu_us(void)
+{
+	long time[2] = { 0, 0 };
+
+	system_call(SYS_CLOCK_GETTIME, CLOCK_PROCESS_CPUTIME_ID, (long)time, 0, 0);
+	return time[0] * 1000000 + time[1] / 1000;
+}
+
 static _Noreturn void leave(long code)
 {
 	for (;;)
@@ -48,7 +61,7 @@ static _Noreturn void leave(long code)
  */
 FRAME void spin(void)
 {
-	for (volatile int i = 0; i < 1000000; i++)
+	for (volatile int i = 0; i < steps; i++)
 		work += 1;
 }
 
@@ -68,6 +81,16 @@ FRAME void recurse_until(long end_s)
 		descend(DEPTH);
 }
 
+/* In steps that are short on an emulated machine too. */
+FRAME void recurse_briefly(long ms)
+{
+	const long end_us = cpu_us() + ms * 1000;
+
+	steps = 1000;
+	while (cpu_us() < end_us)
+		descend(DEPTH);
+}
+
 FRAME void fork_until(long end_s)
 {
 	while (now_s() < end_s) {
@@ -77,6 +100,24 @@ FRAME void fork_until(long end_s)
 			for (int i = 0; i < 10; i++)
 				descend(DEPTH);
 			leave(0);
+		}
+		if (child > 0)
+			system_call(SYS_WAIT4, child, 0, 0, 0);
+	}
+}
+
+FRAME void launch(long count)
+{
+	const char *const arguments[] = { "brief", "brief", "3", 0 };
+	const char *const environment[] = { 0 };
+
+	while (count-- > 0) {
+		long child = system_call(SYS_FORK, 0, 0, 0, 0);
+
+		if (child == 0) {
+			system_call(SYS_EXECVE, (long)"/bin/brief", (long)arguments,
+				    (long)environment, 0);
+			leave(1);
 		}
 		if (child > 0)
 			system_call(SYS_WAIT4, child, 0, 0, 0);
@@ -101,6 +142,14 @@ FRAME void begin(const long *stack)
 		leave(2);
 	if (arguments[1][0] == 'r') {
 		recurse_until(now_s() + number(arguments[2]));
+		leave(0);
+	}
+	if (arguments[1][0] == 'b') {
+		recurse_briefly(number(arguments[2]));
+		leave(0);
+	}
+	if (arguments[1][0] == 'l') {
+		launch(number(arguments[2]));
 		leave(0);
 	}
 	fork_until(now_s() + number(arguments[2]));

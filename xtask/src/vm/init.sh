@@ -38,4 +38,10 @@ section command sampler record --json --summary /tmp/summary --format pprof,fold
 section command-index cat /tmp/summary
 section command-stacks sh -c 'cat /tmp/command/cpu-fixture-*.folded'
 
+# One after the other, each some milliseconds long, under a name of their own.
+ln -s fixture /bin/brief
+section short sampler record -F 499 --json --summary /tmp/short --group comm \
+    -o /tmp/short-lives -- fixture launch 150
+section short-index cat /tmp/short
+
 poweroff -f

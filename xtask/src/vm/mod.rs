@@ -4,6 +4,7 @@
 mod checks;
 mod debian;
 mod folded;
+mod index;
 mod initramfs;
 mod machine;
 mod sections;
@@ -143,6 +144,7 @@ mod tests {
         };
         assert_eq!(exit_code(&["recurse", "1"]), Some(0));
         assert_eq!(exit_code(&["fork", "1"]), Some(7));
+        assert_eq!(exit_code(&["brief", "3"]), Some(0));
         assert_eq!(exit_code(&[]), Some(2));
     }
 }

@@ -10,15 +10,18 @@ use crate::support::fixture::fixture;
 use crate::support::guard::Background;
 use crate::support::index::Stacks;
 use crate::support::need;
+use crate::support::pprof::Location;
 use crate::support::recording::Recording;
 use crate::support::run::{Recorder, record, record_fixture};
-use crate::support::verdict::{Verdict, ensure, trial};
+use crate::support::verdict::{Stop, Verdict, ensure, trial};
 
-/// The profiler may take this much memory, whatever is thrown at it.
-const MOST_RSS_BYTES: u64 = 256 << 20;
+/// The profiler may take this much memory.
+const MOST_RSS_MIB: u64 = 256;
+/// And this much while the kernel tells it of tens of thousands of mappings a second.
+const MOST_RSS_MIB_REMAPPING: u64 = 384;
 /// Linux gives a process 65,530 mappings, unless told otherwise.
 const MAPPINGS: usize = 60_000;
-/// What a recording may take longer than it was asked for.
+/// What a recording may take beside the time that it records: to start, and to end.
 const EXTRA: Duration = Duration::from_secs(20);
 /// Of the stacks that a trial is about, this many in a hundred at least.
 const MOST: u64 = 98;
@@ -38,9 +41,8 @@ fn many_mappings() -> Verdict {
     need::root()?;
     let limit = need::kernel_number("/proc/sys/vm/max_map_count")?;
     if limit < MAPPINGS as u64 + 100 {
-        return Err(crate::support::verdict::Stop::Skipped(format!(
-            "this host gives a process {limit} mappings"
-        )));
+        let reason = format!("this host gives a process {limit} mappings");
+        return Err(Stop::Skipped(reason));
     }
     let target = Background::fixture("mappings", &[&MAPPINGS.to_string(), "600000"])?;
     let maps = format!("/proc/{}/maps", target.pid());
@@ -51,14 +53,10 @@ fn many_mappings() -> Verdict {
     }
     let start = Instant::now();
     let (_, recording) = record(&["-p", &target.pid().to_string(), "-d", "2s", "-F", "499"])?;
-    bounded("60,000 mappings", &recording, start.elapsed(), 2)?;
+    bounded("60,000 mappings", &recording, start, MOST_RSS_MIB)?;
     let (file, profile) = recording.only("mappings")?;
-    ensure!(
-        file.samples >= 250,
-        "{} samples of two seconds at 499 Hz",
-        file.samples
-    );
     let leaf = profile.count(|sample| sample.holds("mappings_leaf"));
+    ensure!(leaf >= 100, "{leaf} samples of two seconds at 499 Hz");
     let whole = profile.count(|sample| {
         sample.holds("mappings_leaf") && sample.holds("main") && sample.holds("_start")
     });
@@ -74,7 +72,7 @@ fn remapping() -> Verdict {
     need::root()?;
     let start = Instant::now();
     let (run, recording) = record_fixture(&["-F", "499"], "remapper", &["3000"])?;
-    bounded("remapping", &recording, start.elapsed(), 6)?;
+    bounded("remapping", &recording, start, MOST_RSS_MIB_REMAPPING)?;
     let rounds: u64 = run.result().trim().parse()?;
     ensure!(rounds > 1_000, "the fixture remapped {rounds} times only");
     let (file, profile) = recording.only("remapper")?;
@@ -82,9 +80,8 @@ fn remapping() -> Verdict {
     let whole = profile.count(|sample| {
         sample.holds("steady_leaf") && sample.holds("main") && sample.holds("_start")
     });
-    let named = profile.count(|sample| {
-        sample.holds("steady_leaf") && sample.stack.iter().any(|location| location.is_note())
-    });
+    let named = profile
+        .count(|sample| sample.holds("steady_leaf") && sample.stack.iter().any(Location::is_note));
     let lost = recording.index.lifecycle.lost_records;
     eprintln!(
         "{rounds} rounds: {whole} of {leaf} stacks of the other thread lead to the entry, {named} \
@@ -115,46 +112,51 @@ fn children() -> Verdict {
     let run = Recorder::new(&["-F", "499"])?
         .command(fixture("crowd")?, &[&children.to_string(), "4"])
         .run()?;
-    let elapsed = start.elapsed();
     let recording = run.recording()?;
-    // Each child burns 4 ms, and as much again for its start and its end.
-    bounded("children", &recording, elapsed, children * 8 / 1_000)?;
+    bounded("children", &recording, start, MOST_RSS_MIB)?;
     ensure!(
         run.result().trim() == children.to_string(),
         "{} of {children} children lived",
         run.result().trim()
     );
     let burnt = recording.count(|sample| sample.holds("crowd_work"));
+    let lost = recording.index.ledger.lost_total();
     let expected = children * 4 * 499 / 1_000;
-    ensure!(
-        // Ticks meet each stretch of CPU time by chance.
-        burnt as f64 >= expected as f64 - 3.0 * (expected as f64).sqrt(),
-        "{burnt} samples of {children} children that burn 4 ms each, {expected} are expected"
-    );
     eprintln!(
-        "{children} children: {} files, {burnt} samples of their work, {expected} expected; {}",
+        "{children} children: {} files, {burnt} samples of their work, {expected} expected, {lost} \
+         lost; {}",
         recording.index.files.len(),
         classes(&recording.index.stacks)
     );
+    ensure!(
+        // Ticks meet each stretch of CPU time by chance.
+        (burnt + lost) as f64 >= expected as f64 - 3.0 * (expected as f64).sqrt(),
+        "{burnt} samples of {children} children that burn 4 ms each, {lost} are lost, {expected} \
+         are expected"
+    );
+    // A table has room for thousands of threads between two looks.
+    ensure!(lost == 0 || children > 1_000, "{lost} samples are lost");
     Ok(())
 }
 
-/// What the recording took, of time and of memory.
-fn bounded(what: &str, recording: &Recording, elapsed: Duration, wanted_s: u64) -> Verdict {
+/// What the recording that was begun at `start` took, of time and of memory.
+fn bounded(what: &str, recording: &Recording, start: Instant, most_rss_mib: u64) -> Verdict {
     let cost = &recording.index.cost;
+    let recorded = Duration::from_nanos(recording.index.duration_ns);
+    let extra = start.elapsed().saturating_sub(recorded);
     eprintln!(
-        "{what}: {:.1} s, {:.2} s CPU of the profiler's own, {} MiB, in place after {:.2} s, lost: \
-         {:?}",
-        elapsed.as_secs_f64(),
+        "{what}: {:.1} s and {:.1} s more, {:.2} s CPU of the profiler's own, {} MiB, in place \
+         after {:.2} s, lost: {:?}",
+        recorded.as_secs_f64(),
+        extra.as_secs_f64(),
         cost.cpu_ns as f64 / 1e9,
         cost.peak_rss_bytes >> 20,
         cost.finish_ns as f64 / 1e9,
         recording.index.ledger.lost
     );
-    let limit = Duration::from_secs(wanted_s) + EXTRA;
-    ensure!(elapsed < limit, "{what} took {elapsed:?}");
+    ensure!(extra < EXTRA, "{what} took {extra:?} more than it recorded");
     ensure!(
-        cost.peak_rss_bytes < MOST_RSS_BYTES,
+        cost.peak_rss_bytes < most_rss_mib << 20,
         "{what}: {} bytes of memory",
         cost.peak_rss_bytes
     );

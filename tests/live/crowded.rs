@@ -17,8 +17,9 @@ use crate::support::verdict::{Stop, Verdict, ensure, trial};
 
 /// The profiler may take this much memory.
 const MOST_RSS_MIB: u64 = 256;
-/// And this much while the kernel tells it of tens of thousands of mappings a second.
-const MOST_RSS_MIB_REMAPPING: u64 = 384;
+/// And this much in a longer recording: a compiler that starts elsewhere on the host
+/// meanwhile has it read a large library.
+const MOST_RSS_MIB_AT_LENGTH: u64 = 384;
 /// Linux gives a process 65,530 mappings, unless told otherwise.
 const MAPPINGS: usize = 60_000;
 /// What a recording may take beside the time that it records: to start, and to end.
@@ -72,7 +73,7 @@ fn remapping() -> Verdict {
     need::root()?;
     let start = Instant::now();
     let (run, recording) = record_fixture(&["-F", "499"], "remapper", &["3000"])?;
-    bounded("remapping", &recording, start, MOST_RSS_MIB_REMAPPING)?;
+    bounded("remapping", &recording, start, MOST_RSS_MIB_AT_LENGTH)?;
     let rounds: u64 = run.result().trim().parse()?;
     ensure!(rounds > 1_000, "the fixture remapped {rounds} times only");
     let (file, profile) = recording.only("remapper")?;
@@ -128,11 +129,13 @@ fn children() -> Verdict {
         recording.index.files.len(),
         classes(&recording.index.stacks)
     );
+    // Ticks meet each stretch of CPU time by chance.
+    let least = expected as f64 - 3.0 * (expected as f64).sqrt();
+    let accounted = recording.index.ledger.counted + lost;
     ensure!(
-        // Ticks meet each stretch of CPU time by chance.
-        (burnt + lost) as f64 >= expected as f64 - 3.0 * (expected as f64).sqrt(),
-        "{burnt} samples of {children} children that burn 4 ms each, {lost} are lost, {expected} \
-         are expected"
+        accounted as f64 >= least && (lost > 0 || burnt as f64 >= least),
+        "{burnt} samples of {children} children that burn 4 ms each, {accounted} counted or lost, \
+         {expected} are expected"
     );
     // A table has room for thousands of threads between two looks.
     ensure!(lost == 0 || children > 1_000, "{lost} samples are lost");

@@ -8,8 +8,8 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_comm, bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns,
     bpf_probe_read_kernel,
 };
-use aya_ebpf::macros::raw_tracepoint;
-use aya_ebpf::programs::RawTracePointContext;
+use aya_ebpf::macros::{fentry, raw_tracepoint};
+use aya_ebpf::programs::{FEntryContext, RawTracePointContext};
 use sampler_common::{
     CpuState, Departure, Ending, Full, MAX_USER_FRAMES, RegionWriter, departure_slot,
 };
@@ -36,6 +36,24 @@ pub fn on_exit(context: RawTracePointContext) -> i32 {
 /// return.
 #[raw_tracepoint(tracepoint = "sched_prepare_exec")]
 pub fn on_exec(_: RawTracePointContext) -> i32 {
+    remember();
+    0
+}
+
+/// `acct_collect(code, group_dead)`: where older kernels pass before a task gives
+/// up its memory.
+#[fentry(function = "acct_collect")]
+pub fn on_exit_call(context: FEntryContext) -> i32 {
+    let group_dead: u64 = context.arg(1);
+    if group_dead as u32 != 0 {
+        remember();
+    }
+    0
+}
+
+/// `begin_new_exec(program)`: likewise, before an exec is past return.
+#[fentry(function = "begin_new_exec")]
+pub fn on_exec_call(_: FEntryContext) -> i32 {
     remember();
     0
 }

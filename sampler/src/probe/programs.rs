@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::maps::Map;
-use aya::programs::{PerfEvent, ProgramError, RawTracePoint};
+use aya::programs::{FEntry, PerfEvent, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
 use sampler_common::{CopyChunk, CpuState, Region, ScopeKind, Settings};
 
@@ -187,18 +187,48 @@ impl Programs {
     }
 }
 
-/// Attaches what walks the stacks of programs that are about to end, to the
-/// hooks that this kernel has early enough: the one of exec came with 6.10, that
-/// of exit tells what is asked of it from 6.16 on.
+/// A moment at which a program is about to end.
+struct Departure {
+    /// A tracepoint, on kernels that have it early enough: that of exec came with
+    /// 6.10, that of exit tells what is asked of it from 6.16 on.
+    tracepoint: (&'static str, &'static str),
+    /// A function of the kernel that other kernels call then.
+    function: (&'static str, &'static str),
+}
+
+const DEPARTURES: [Departure; 2] = [
+    Departure {
+        tracepoint: ("on_exit", "sched_process_exit"),
+        function: ("on_exit_call", "acct_collect"),
+    },
+    Departure {
+        tracepoint: ("on_exec", "sched_prepare_exec"),
+        function: ("on_exec_call", "begin_new_exec"),
+    },
+];
+
+/// Attaches what walks the stacks of programs that are about to end. Without it
+/// the samples after that have no user half.
 fn keep_departures(ebpf: &mut Ebpf) -> Result<(), LoadError> {
-    for (name, tracepoint) in [
-        ("on_exit", "sched_process_exit"),
-        ("on_exec", "sched_prepare_exec"),
-    ] {
-        let program = program::<RawTracePoint>(ebpf, name)?;
-        program.load().map_err(refusal(name))?;
-        if let Err(error) = program.attach(tracepoint) {
-            tracing::info!(%error, "this kernel does not say in time when a program ends: {tracepoint}");
+    let btf = Btf::from_sys_fs().ok();
+    for departure in &DEPARTURES {
+        let (name, tracepoint) = departure.tracepoint;
+        let by_tracepoint = program::<RawTracePoint>(ebpf, name)?;
+        by_tracepoint.load().map_err(refusal(name))?;
+        let Err(no_tracepoint) = by_tracepoint.attach(tracepoint) else {
+            continue;
+        };
+        let (name, function) = departure.function;
+        let by_function = program::<FEntry>(ebpf, name)?;
+        let attached = btf.as_ref().map(|btf| {
+            by_function.load(function, btf)?;
+            by_function.attach()
+        });
+        if let Some(Err(error)) = attached {
+            tracing::info!(
+                %no_tracepoint, %error,
+                "this kernel does not say in time when a program ends: {tracepoint}"
+            );
         }
     }
     Ok(())

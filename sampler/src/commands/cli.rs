@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, ArgGroup, Args, CommandFactory as _, Parser, Subcommand};
 
 use super::doctor::DoctorArgs;
+use super::size::parse_size;
 use crate::output::FileFormat;
 use crate::probe::Event;
 use crate::session::{Grouping, UnwindBy};
@@ -176,6 +177,12 @@ pub struct RecordArgs {
           default_missing_value = "16", value_parser = clap::value_parser!(u32).range(1..))]
     pub verify_unwind: Option<u32>,
 
+    /// The memory that the recording may take, maps in the kernel included: 256M, 1G.
+    /// What finds no room in it costs detail, never samples; index.json says how much.
+    /// [default: 256M, or more where many CPUs need it]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub memory: Option<u64>,
+
     /// What ticks: cpu-clock; with --experimental also cycles, instructions.
     #[arg(long, value_name = "EVENT", default_value_t = Event::CpuClock)]
     pub event: Event,
@@ -290,6 +297,8 @@ mod tests {
             &["-d", "soon"],
             &["-d", "-1s"],
             &["-p", "0"],
+            &["--memory", "much"],
+            &["--memory", "256MB"],
             &["--format", "pdf"],
             &["--group", "phase-of-the-moon"],
             &["--event", "luck"],

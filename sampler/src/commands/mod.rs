@@ -5,5 +5,6 @@ pub mod doctor;
 mod failure;
 pub mod log;
 pub mod record;
+mod size;
 
 pub use failure::Failure;

@@ -2,9 +2,11 @@
 
 mod address;
 mod build_id;
+mod contents;
 mod pinned;
 pub mod unwind;
 
 pub use address::FileOffset;
 pub use build_id::find_build_id;
+pub use contents::{Contents, FileContents};
 pub use pinned::{BuildId, FileId, PinnedFile};

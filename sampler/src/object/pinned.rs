@@ -4,11 +4,9 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
-/// The largest file that is read as a whole.
-const MAX_FILE_BYTES: u64 = 2 << 30;
+use super::contents::FileContents;
 
 /// What the kernel calls the same file: device and inode as `stat` reports them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,16 +63,9 @@ impl PinnedFile {
         Ok(File::from(self.fd.try_clone()?).metadata()?.len())
     }
 
-    /// The whole file; refused if it is larger than any program.
-    pub fn read_whole(&self) -> io::Result<Vec<u8>> {
-        let file = File::from(self.fd.try_clone()?);
-        let length = file.metadata()?.len();
-        if length > MAX_FILE_BYTES {
-            return Err(io::Error::from(io::ErrorKind::FileTooLarge));
-        }
-        let mut bytes = vec![0; length as usize];
-        file.read_exact_at(&mut bytes, 0)?;
-        Ok(bytes)
+    /// What is in it.
+    pub fn contents(&self) -> io::Result<FileContents> {
+        FileContents::new(File::from(self.fd.try_clone()?))
     }
 
     /// A path under which this process, and only this process, can open the

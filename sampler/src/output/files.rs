@@ -141,6 +141,7 @@ fn write_profiles(
             .map(|member| &processes[*member])
             .collect();
         let mut built = builder.build(&members);
+        recording.look_at_memory();
         for comment in comments(index, built.completeness) {
             built.profile.comment(comment);
         }

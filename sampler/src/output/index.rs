@@ -10,7 +10,9 @@ use sampler_common::{Ending, Outcome};
 use serde::Serialize;
 
 use crate::probe::RuleCounters;
-use crate::session::{BPF_NS_METHOD, Completeness, Cost, FrameCounts, Ledger, Lifecycle, Verified};
+use crate::session::{
+    BPF_NS_METHOD, Completeness, Cost, FrameCounts, Ledger, Lifecycle, TableCounts, Verified,
+};
 
 /// The whole index.
 #[derive(Debug, Clone, Serialize)]
@@ -37,6 +39,8 @@ pub struct Index {
     pub lifecycle: LifecycleIndex,
     /// What the profiler itself cost.
     pub cost: CostIndex,
+    /// What became of the unwind tables.
+    pub unwind_tables: TablesIndex,
     /// Only if the walk was to be checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationIndex>,
@@ -159,12 +163,35 @@ pub struct CostIndex {
     pub bpf_runs: u64,
     /// Its memory, files excluded.
     pub peak_rss_bytes: u64,
+    /// Its memory that files back, and mapped maps.
+    pub file_backed_rss_bytes: u64,
     /// Memory of its maps in the kernel.
     pub bpf_map_bytes: u64,
+    /// What its memory, files excluded, and its maps were to remain within.
+    pub memory_budget_bytes: u64,
     /// How walks by tables found the rules for their frames.
     pub walk: WalkIndex,
     /// From stop to the last profile in place.
     pub finish_ns: u64,
+}
+
+/// Unwind tables, as far as memory had room for them.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct TablesIndex {
+    /// Built, those included that were built again.
+    pub built: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files that could not be read, or whose tables are too large.
+    pub refused: u64,
+    /// How often a table found no room in the kernel.
+    pub not_loaded: u64,
+    /// Tables that went from there to make room for others.
+    pub evicted: u64,
+    /// Tables that found no room in user space either.
+    pub dropped: u64,
 }
 
 /// Walks of the kernel's side that were checked by another: `checked` is the
@@ -314,9 +341,25 @@ impl CostIndex {
             bpf_ns_method: BPF_NS_METHOD,
             bpf_runs: cost.bpf_runs,
             peak_rss_bytes: cost.peak_rss_bytes,
+            file_backed_rss_bytes: cost.file_backed_rss_bytes,
             bpf_map_bytes: cost.bpf_map_bytes,
+            memory_budget_bytes: cost.memory_budget_bytes,
             walk: cost.rules.into(),
             finish_ns,
+        }
+    }
+}
+
+impl From<TableCounts> for TablesIndex {
+    fn from(tables: TableCounts) -> Self {
+        Self {
+            built: tables.built,
+            rows: tables.rows,
+            bytes: tables.bytes,
+            refused: tables.refused,
+            not_loaded: tables.not_loaded,
+            evicted: tables.evicted,
+            dropped: tables.dropped,
         }
     }
 }
@@ -375,10 +418,13 @@ pub(super) mod example {
                 bpf_ns_method: BPF_NS_METHOD,
                 bpf_runs: 0,
                 peak_rss_bytes: 0,
+                file_backed_rss_bytes: 0,
                 bpf_map_bytes: 0,
+                memory_budget_bytes: 0,
                 walk: RuleCounters::default().into(),
                 finish_ns: 0,
             },
+            unwind_tables: TableCounts::default().into(),
             verification: None,
             files: Vec::new(),
             unfinished: None,

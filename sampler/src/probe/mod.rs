@@ -8,6 +8,7 @@ mod mapped;
 pub mod perf_abi;
 mod programs;
 mod sideband;
+mod sizes;
 mod tables;
 mod ticks;
 
@@ -15,5 +16,6 @@ pub use drain::{CpuCounters, Drain, RuleCounters};
 pub use event::{Event, UnknownEvent};
 pub use programs::{LoadError, Programs, own_pid_namespace};
 pub use sideband::{Sideband, lost};
+pub use sizes::{MapSizes, TABLE_CHUNK_BYTES};
 pub use tables::{LoadedTable, NoRoom, Part, Tables, WalkedBy};
 pub use ticks::Timers;

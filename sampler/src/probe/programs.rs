@@ -5,21 +5,16 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use aya::maps::Map;
 use aya::programs::{FEntry, PerfEvent, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
-use sampler_common::{CopyChunk, CpuState, Region, ScopeKind, Settings};
+use sampler_common::{CopyChunk, CpuState, Region, Settings};
 
 use super::bpf_abi;
 use super::drain::Drain;
 use super::mapped::MappedArray;
+use super::sizes::MapSizes;
 use super::tables::Tables;
 
 /// The compiled programs: built from `sampler-ebpf` by `cargo xtask ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/sampler.bpf.o");
-
-/// Processes that the map of processes in scope has room for.
-const SCOPE_PROCESSES: u32 = 65_536;
-
-/// Chunks of 256 KiB for unwind tables.
-const CHUNKS: u32 = 192;
 
 /// Why the programs could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -85,12 +80,13 @@ fn refusal(program: &'static str) -> impl FnOnce(ProgramError) -> LoadError {
 #[derive(Debug)]
 pub struct Programs {
     ebpf: Ebpf,
+    sizes: MapSizes,
 }
 
 impl Programs {
-    /// Loads them for a host with this many possible CPUs.
-    pub fn load(settings: &Settings, possible_cpus: u32) -> Result<Self, LoadError> {
-        let mut ebpf = create(settings, possible_cpus)?;
+    /// Loads them, with maps of these sizes.
+    pub fn load(settings: &Settings, sizes: MapSizes) -> Result<Self, LoadError> {
+        let mut ebpf = create(settings, &sizes)?;
         program::<PerfEvent>(&mut ebpf, "on_cpu")?
             .load()
             .map_err(refusal("on_cpu"))?;
@@ -107,7 +103,7 @@ impl Programs {
         if settings.departure_slots != 0 {
             keep_departures(&mut ebpf)?;
         }
-        Ok(Self { ebpf })
+        Ok(Self { ebpf, sizes })
     }
 
     /// The program that a timer runs.
@@ -120,8 +116,8 @@ impl Programs {
     }
 
     /// The reading side of the tables.
-    pub fn drain(&self, settings: &Settings, possible_cpus: u32) -> Result<Drain, LoadError> {
-        let cpus = possible_cpus as usize;
+    pub fn drain(&self) -> Result<Drain, LoadError> {
+        let cpus = self.sizes.cpus as usize;
         // SAFETY: `maps` in `sampler-ebpf` declares these arrays of these
         // types, and `create` sized them; all are plain integers.
         unsafe {
@@ -130,7 +126,7 @@ impl Programs {
             let regions = MappedArray::<Region>::new(self.map("REGIONS")?, 2 * cpus);
             let copies = MappedArray::<CopyChunk>::new(
                 self.map("COPIES")?,
-                copy_entries(settings, possible_cpus) as usize,
+                self.sizes.copies() as usize,
             );
             Ok(Drain::new(
                 generation.map_err(map_error("map the generation"))?,
@@ -149,7 +145,7 @@ impl Programs {
         unsafe {
             Ok(Tables::new(
                 MappedArray::new(self.map("PLACE_TABLE")?, 1).map_err(map_error(action))?,
-                MappedArray::new(self.map("CHUNKS")?, CHUNKS as usize)
+                MappedArray::new(self.map("CHUNKS")?, self.sizes.chunks() as usize)
                     .map_err(map_error(action))?,
             ))
         }
@@ -237,7 +233,7 @@ fn keep_departures(ebpf: &mut Ebpf) -> Result<(), LoadError> {
 /// The pid namespace of this process, as the kernel's address of it, and its
 /// level: 0 for the initial one.
 pub fn own_pid_namespace(settings: &Settings) -> Result<(u64, u32), LoadError> {
-    let mut ebpf = create(settings, 1)?;
+    let mut ebpf = create(settings, &MapSizes::smallest())?;
     let whoami = program::<RawTracePoint>(&mut ebpf, "whoami")?;
     whoami.load().map_err(refusal("whoami"))?;
     bpf_abi::run_raw_tracepoint(whoami.fd()?.as_fd())
@@ -254,16 +250,7 @@ pub fn own_pid_namespace(settings: &Settings) -> Result<(u64, u32), LoadError> {
     Ok((namespace, level as u32))
 }
 
-/// Chunks of stack copies in all.
-fn copy_entries(settings: &Settings, possible_cpus: u32) -> u32 {
-    if settings.tables == 0 {
-        1
-    } else {
-        (2 * possible_cpus * settings.limits.copy_chunks).max(1)
-    }
-}
-
-fn create(settings: &Settings, possible_cpus: u32) -> Result<Ebpf, LoadError> {
+fn create(settings: &Settings, sizes: &MapSizes) -> Result<Ebpf, LoadError> {
     let btf = Btf::from_sys_fs().ok();
     // SAFETY: `Settings` is plain integers without padding (checked below).
     let bytes = unsafe {
@@ -272,18 +259,16 @@ fn create(settings: &Settings, possible_cpus: u32) -> Result<Ebpf, LoadError> {
             size_of::<Settings>(),
         )
     };
-    let follows = settings.follow_forks != 0;
-    let tracks_processes = settings.scope == ScopeKind::Processes as u32;
     Ok(EbpfLoader::new()
         .btf(btf.as_ref())
         .override_global("SETTINGS", bytes, true)
-        .map_max_entries("CPUS", 2 * possible_cpus)
-        .map_max_entries("DEPARTURES", settings.departure_slots.max(1))
-        .map_max_entries("CHUNKS", if settings.tables == 0 { 1 } else { CHUNKS })
-        .map_max_entries("REGIONS", 2 * possible_cpus)
-        .map_max_entries("COPIES", copy_entries(settings, possible_cpus))
-        .map_max_entries("SCOPE", if tracks_processes { SCOPE_PROCESSES } else { 1 })
-        .map_max_entries("DESCENDANTS", if follows { SCOPE_PROCESSES } else { 1 })
+        .map_max_entries("CPUS", sizes.states())
+        .map_max_entries("DEPARTURES", sizes.departures())
+        .map_max_entries("CHUNKS", sizes.chunks())
+        .map_max_entries("REGIONS", sizes.regions())
+        .map_max_entries("COPIES", sizes.copies())
+        .map_max_entries("SCOPE", sizes.scope())
+        .map_max_entries("DESCENDANTS", sizes.descendants())
         .load(OBJECT)?)
 }
 

@@ -106,6 +106,19 @@ impl Tables {
         }
     }
 
+    /// Bytes that there are for tables.
+    pub fn room_bytes(&self) -> u64 {
+        (self.chunks.len() * CHUNK_WORDS * 4) as u64
+    }
+
+    /// Bytes that no table takes, or that are about to be free; not all of them
+    /// need to lie together.
+    pub fn free_bytes(&self) -> u64 {
+        let all = [&self.free, &self.resting, &self.passing];
+        let words = all.into_iter().flatten();
+        words.map(|words| u64::from(words.length) * 4).sum()
+    }
+
     /// Loads a table: its bucket index, with one word more than it has
     /// buckets, and its rows. `parts` says what it covers of the file; those
     /// that are too many are walked by frame pointers. No walk uses it before
@@ -446,7 +459,9 @@ mod tests {
         let rest = room - first.words.length;
         let filler = tables.load(&[], &[], &vec![0; rest as usize]).unwrap();
         assert_eq!(tables.load(&[], &[0], &[]), Err(NoRoom));
+        assert_eq!(tables.free_bytes(), 0);
         tables.unload(first);
+        assert_eq!(tables.free_bytes(), first.bytes());
         assert_eq!(tables.load(&[], &[0], &[]), Err(NoRoom), "it may be read");
         tables.wait_for_cpus();
         tables.unload(filler);

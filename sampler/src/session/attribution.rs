@@ -12,9 +12,6 @@ use super::verification::{CheckedWalk, Verification};
 use crate::object::FileId;
 use crate::process::{AddressSpace, Backing, Comm, ProcessKey, ProcessTable, Sighting};
 
-/// Bytes of stack copies that wait for unwind tables, at most.
-const MAX_WAITING_BYTES: usize = 64 << 20;
-
 /// A process that has samples.
 #[derive(Debug)]
 pub struct SampledProcess {
@@ -106,13 +103,14 @@ pub struct Attribution {
     frames: Vec<u32>,
     addresses: Vec<u64>,
     waiting: Vec<WaitingCopy>,
-    waiting_bytes: usize,
-    max_waiting_bytes: usize,
+    waiting_bytes: u64,
+    max_waiting_bytes: u64,
 }
 
 impl Attribution {
-    /// An empty one.
-    pub fn new(wanted: WantedFrames, cgroups: bool) -> Self {
+    /// An empty one, in which so many bytes of stack copies may wait for unwind
+    /// tables.
+    pub fn new(wanted: WantedFrames, cgroups: bool, max_waiting_bytes: u64) -> Self {
         Self {
             wanted,
             cgroups,
@@ -123,7 +121,7 @@ impl Attribution {
             addresses: Vec::new(),
             waiting: Vec::new(),
             waiting_bytes: 0,
-            max_waiting_bytes: MAX_WAITING_BYTES,
+            max_waiting_bytes,
         }
     }
 
@@ -248,7 +246,7 @@ impl Attribution {
 
     fn walk_again(&mut self, mut copy: WaitingCopy, unwinding: &mut Unwinding) {
         let words = std::mem::take(&mut copy.words);
-        self.waiting_bytes = self.waiting_bytes.saturating_sub(words.len() * 8);
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(waiting_bytes(&words));
         self.frames.clear();
         self.frames.append(&mut copy.kernel_frames);
         self.add_copy(copy, &words, unwinding);
@@ -261,7 +259,7 @@ impl Attribution {
         let ending = match state {
             CopyState::Walked(ending) => ending,
             CopyState::Awaits(file) => {
-                let bytes = words.len() * 8;
+                let bytes = waiting_bytes(words);
                 if self.waiting_bytes + bytes <= self.max_waiting_bytes {
                     self.addresses = addresses;
                     self.waiting_bytes += bytes;
@@ -429,6 +427,11 @@ impl Attribution {
             self.refresh(position, key, table);
         }
     }
+}
+
+/// What a copy takes while it waits.
+fn waiting_bytes(words: &[u64]) -> u64 {
+    (size_of::<WaitingCopy>() + size_of_val(words)) as u64
 }
 
 /// Tells which files a walked stack went through.

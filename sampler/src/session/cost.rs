@@ -1,8 +1,13 @@
 //! What the profiler itself costs.
 
 use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::probe::RuleCounters;
+
+/// The most memory of this process that was seen, that which no file backs and
+/// that which one does, in bytes. A process has one each.
+static PEAK_BYTES: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 /// The profiler's own consumption.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,8 +20,14 @@ pub struct Cost {
     pub bpf_runs: u64,
     /// Highest `RssAnon` + `RssShmem` that was seen, in bytes.
     pub peak_rss_bytes: u64,
+    /// Highest `RssFile` that was seen, in bytes: the program itself, what it has
+    /// mapped of files, and the pages of the eBPF maps that it has touched. The
+    /// system takes what is a file's back when it needs it.
+    pub file_backed_rss_bytes: u64,
     /// Kernel memory of the eBPF maps, in bytes.
     pub bpf_map_bytes: u64,
+    /// What `peak_rss_bytes` and `bpf_map_bytes` were to remain within together.
+    pub memory_budget_bytes: u64,
     /// How walks by tables found the rules for their frames; all zeros where
     /// there were none.
     pub rules: RuleCounters,
@@ -36,20 +47,31 @@ pub fn own_cpu_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// Memory of this process that is not backed by files, in bytes.
+/// Memory of this process that is not backed by files, in bytes; it is
+/// remembered if it is the most.
 ///
 /// Mapped BPF arrays show up as file pages and are counted as maps instead.
 pub fn rss_bytes() -> u64 {
-    fs::read_to_string("/proc/self/status").map_or(0, |status| parse_rss_bytes(&status))
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let own = parse_bytes(&status, &["RssAnon:", "RssShmem:"]);
+    let file_backed = parse_bytes(&status, &["RssFile:"]);
+    for (peak, bytes) in PEAK_BYTES.iter().zip([own, file_backed]) {
+        peak.fetch_max(bytes, Ordering::Relaxed);
+    }
+    own
 }
 
-fn parse_rss_bytes(status: &str) -> u64 {
+/// The most memory that [`rss_bytes`] has seen, and the most that files backed.
+pub fn peak_bytes() -> [u64; 2] {
+    rss_bytes();
+    PEAK_BYTES.each_ref().map(|peak| peak.load(Ordering::Relaxed))
+}
+
+fn parse_bytes(status: &str, names: &[&str]) -> u64 {
     status
         .lines()
         .filter_map(|line| {
-            let value = line
-                .strip_prefix("RssAnon:")
-                .or_else(|| line.strip_prefix("RssShmem:"))?;
+            let value = names.iter().find_map(|name| line.strip_prefix(name))?;
             value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
         })
         .sum::<u64>()
@@ -71,8 +93,20 @@ mod tests {
     #[test]
     fn memory_is_anonymous_and_shared_but_not_mapped_files() {
         let status = "VmRSS:\t  9000 kB\nRssAnon:\t    1200 kB\nRssFile:\t 7700 kB\nRssShmem:\t     100 kB\n";
-        assert_eq!(parse_rss_bytes(status), 1300 * 1024);
-        assert_eq!(parse_rss_bytes("RssAnon: nonsense\n"), 0);
+        let own = ["RssAnon:", "RssShmem:"];
+        assert_eq!(parse_bytes(status, &own), 1300 * 1024);
+        assert_eq!(parse_bytes(status, &["RssFile:"]), 7700 * 1024);
+        assert_eq!(parse_bytes("RssAnon: nonsense\n", &own), 0);
+    }
+
+    #[test]
+    fn the_most_that_was_seen_is_remembered() {
+        let held = vec![1_u8; 32 << 20];
+        let now = rss_bytes();
+        assert!(now > 32 << 20, "{now}");
+        drop(held);
+        let [own, file_backed] = peak_bytes();
+        assert!(own >= now && file_backed > 0, "{own} {file_backed}");
     }
 
     #[test]

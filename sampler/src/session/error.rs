@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::budget::TooSmall;
 use super::scope::TargetError;
 use crate::probe::{self, LoadError};
 
@@ -11,6 +12,9 @@ pub enum SessionError {
     /// A process that was asked for is not there.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// The memory budget does not suffice.
+    #[error(transparent)]
+    Memory(#[from] TooSmall),
     /// The programs could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),

@@ -1,6 +1,7 @@
 //! One sampling session: from the programs' start to attributed, named samples.
 
 mod attribution;
+mod budget;
 pub mod command;
 mod cost;
 mod error;
@@ -20,6 +21,7 @@ mod verification;
 mod waiting;
 
 pub use attribution::{SampledProcess, WantedFrames};
+pub use budget::{DEFAULT_MEMORY_BYTES, Needs, Shares, TooSmall};
 pub use cost::{BPF_NS_METHOD, Cost};
 pub use error::SessionError;
 pub use grouping::{Group, Grouping, UnknownGrouping};
@@ -27,6 +29,7 @@ pub use ledger::{Class, Completeness, CpuLedger, Delivery, Ledger};
 pub use options::{DEFAULT_LIMITS, Options, Scope, UnknownUnwindBy, UnwindBy};
 pub use profiles::{FrameCounts, GroupProfile, ProfileBuilder};
 pub use recording::{Lifecycle, Recording};
-pub use running::{Ended, Progress, Running};
+pub use running::{Ended, Progress, Running, check_memory};
 pub use scope::{TargetError, check_targets};
+pub use unwinding::TableCounts;
 pub use verification::{Disagreement, Verified, VisitedFrame};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use sampler_common::Limits;
 
 use super::attribution::WantedFrames;
+use super::budget::Needs;
 use crate::probe::Event;
 use crate::probe::host::cgroup::Cgroup;
 use crate::process::Comm;
@@ -88,6 +89,21 @@ impl FromStr for UnwindBy {
 }
 
 impl Options {
+    /// What the recording needs room for, on a host with so many possible CPUs.
+    pub fn needs(&self, possible_cpus: u32) -> Needs {
+        let follows_forks = matches!(
+            self.scope,
+            Scope::Processes { children: true, .. } | Scope::Command(_)
+        );
+        Needs {
+            cpus: possible_cpus,
+            tracks_processes: matches!(self.scope, Scope::Processes { .. } | Scope::Command(_)),
+            follows_forks,
+            tables: self.wants_tables(),
+            checks: self.wants_tables() && self.check_every > 0,
+        }
+    }
+
     /// Whether the kernel's side needs unwind tables.
     pub fn wants_tables(&self) -> bool {
         cfg!(target_arch = "x86_64") && self.wanted.user && self.unwind == UnwindBy::Tables
@@ -115,6 +131,8 @@ pub struct Options {
     pub check_every: u32,
     /// Table sizes and depths.
     pub limits: Limits,
+    /// The memory budget, in bytes; `None` for the default.
+    pub memory_bytes: Option<u64>,
     /// Time between two drains; `None` to go by the load.
     pub drain_interval: Option<Duration>,
     /// For tests: behave as if the kernel refused its stack.
@@ -138,8 +156,8 @@ pub const DEFAULT_LIMITS: Limits = Limits {
     kernel_frames: sampler_common::MAX_KERNEL_FRAMES,
     regions: u32::MAX,
     copy_bytes: sampler_common::MAX_COPY_BYTES,
-    // Fewer where there are many CPUs.
-    copy_chunks: 8,
+    // As many as the budget has room for.
+    copy_chunks: u32::MAX,
 };
 
 #[cfg(test)]
@@ -160,6 +178,7 @@ mod tests {
             unwind: UnwindBy::default(),
             check_every: 0,
             limits: DEFAULT_LIMITS,
+            memory_bytes: None,
             drain_interval: None,
             fault_kernel_stack: false,
         };

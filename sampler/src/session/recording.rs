@@ -6,6 +6,7 @@ use super::attribution::{Attribution, SampledProcess};
 use super::cost::{self, Cost};
 use super::ledger::{Completeness, Ledger};
 use super::profiles::ProfileBuilder;
+use super::unwinding::TableCounts;
 use super::verification::Verified;
 use crate::probe::{Event, RuleCounters};
 use crate::profile::Header;
@@ -43,6 +44,8 @@ pub struct Recording {
     pub ledger: Ledger,
     /// What was heard of processes.
     pub lifecycle: Lifecycle,
+    /// What became of the unwind tables; all zeros where there were none.
+    pub tables: TableCounts,
     /// What the checks of the walk found, if they were asked for.
     pub verified: Option<Verified>,
     /// `CLOCK_REALTIME` minus `CLOCK_BOOTTIME`, in nanoseconds.
@@ -52,7 +55,7 @@ pub struct Recording {
     pub(super) bpf_ns: u64,
     /// Stacks that were walked because their program was about to end.
     pub(super) departures: u64,
-    pub(super) peak_rss_bytes: u64,
+    pub(super) memory_budget_bytes: u64,
     pub(super) bpf_map_bytes: u64,
     pub(super) rules: RuleCounters,
 }
@@ -97,13 +100,21 @@ impl Recording {
         )
     }
 
+    /// Looks at how much memory is in use, for [`Self::cost`].
+    pub fn look_at_memory(&self) {
+        cost::rss_bytes();
+    }
+
     /// What the profiler has cost until now.
     pub fn cost(&self) -> Cost {
+        let [peak_rss_bytes, file_backed_rss_bytes] = cost::peak_bytes();
         Cost {
             cpu_ns: cost::own_cpu_ns(),
             bpf_ns: self.bpf_ns,
             bpf_runs: self.ledger.ticks + self.departures,
-            peak_rss_bytes: self.peak_rss_bytes.max(cost::rss_bytes()),
+            peak_rss_bytes,
+            file_backed_rss_bytes,
+            memory_budget_bytes: self.memory_budget_bytes,
             bpf_map_bytes: self.bpf_map_bytes,
             rules: self.rules,
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::io::unix::AsyncFd;
 
 use super::attribution::Attribution;
+use super::budget::{DEFAULT_MEMORY_BYTES, Shares};
 use super::command::HeldCommand;
 use super::cost;
 use super::error::{SessionError, system};
@@ -16,7 +17,7 @@ use super::options::{Options, Scope};
 use super::recording::{Lifecycle, Recording};
 use super::scope::{self, TargetError};
 use super::starting::{bring_into_scope, load, open_file_limit};
-use super::unwinding::{Shortage, Unwinding};
+use super::unwinding::{TableRoom, Unwinding};
 use super::verification::Verification;
 use super::waiting::{any_readable_from, sleep_until, wait_for_all, watch};
 use crate::probe::host::{HostFacts, cpus};
@@ -42,6 +43,8 @@ const TABLES: Duration = Duration::from_millis(2);
 /// The shortest time between two looks at the process events that woke us: what
 /// comes in faster is taken together.
 const LISTEN_PAUSE: Duration = Duration::from_millis(2);
+/// Time between two looks at the memory while tables are built.
+const MEASURE: Duration = Duration::from_millis(10);
 /// How long a recording that is over waits for the last unwind tables.
 const LAST_TABLES: Duration = Duration::from_secs(10);
 /// Descriptors that are not for pinned files.
@@ -75,7 +78,7 @@ pub struct Progress {
 #[derive(Debug)]
 pub struct Running {
     options: Options,
-    possible_cpus: u32,
+    shares: Shares,
     programs: Programs,
     drain: Drain,
     sideband: Sideband,
@@ -92,7 +95,7 @@ pub struct Running {
     started: Instant,
     times_at_start: Vec<cpus::CpuTime>,
     interval: Duration,
-    peak_rss_bytes: u64,
+    measured: Instant,
 }
 
 impl Running {
@@ -106,10 +109,16 @@ impl Running {
         open_files: libc::rlimit,
     ) -> Result<Self, SessionError> {
         let targets = targets(&options.scope)?;
-        let possible = cpus::possible().map_err(system("list the possible CPUs"))?;
-        let possible_cpus = possible.last().map_or(1, |last| last + 1);
-        let (programs, settings) = load(&options, facts, possible_cpus)?;
-        let drain = programs.drain(&settings, possible_cpus)?;
+        let shares = check_memory(&options)?;
+        tracing::info!("{shares}");
+        if options.memory_bytes.is_none() && shares.budget_bytes > DEFAULT_MEMORY_BYTES {
+            tracing::warn!(
+                bytes = shares.budget_bytes,
+                "this host has so many CPUs that the usual memory budget is too small for it"
+            );
+        }
+        let (programs, settings) = load(&options, facts, shares.maps)?;
+        let drain = programs.drain()?;
 
         // Listen first, read then: what happens in between is heard twice.
         let mut sideband =
@@ -125,8 +134,13 @@ impl Running {
         let watched = bring_into_scope(&options.scope, &programs, &targets, command.as_ref())?;
         let mut unwinding = if options.wants_tables() {
             let tables = programs.tables()?;
+            let room = TableRoom {
+                builders_bytes: shares.builders_bytes,
+                kept_bytes: shares.kept_tables_bytes,
+            };
             let started = Unwinding::start(
                 tables,
+                room,
                 settings.limits.user_frames,
                 options.scope.may_grow(),
             );
@@ -135,7 +149,7 @@ impl Running {
             None
         };
         let verification = if options.wants_tables() && options.check_every > 0 {
-            let started = Verification::start();
+            let started = Verification::start(shares.checks_bytes);
             Some(started.map_err(system("start the check of the walk"))?)
         } else {
             None
@@ -156,6 +170,9 @@ impl Running {
         let _lost_before_the_start = hear(&mut sideband, &mut table, unwinding.as_mut());
         let symbolizer = Symbolizer::spawn(symbolize::Options {
             rss_bytes: cost::rss_bytes,
+            max_parser_bytes: shares.parsers_bytes,
+            // Whoever holds it: parsers can be opened again.
+            max_rss_bytes: shares.budget_bytes.saturating_sub(programs.map_bytes()),
             ..symbolize::Options::default()
         })
         .map_err(system("start the symbolizer"))?;
@@ -190,9 +207,13 @@ impl Running {
         };
         Ok(Self {
             interval: options.drain_interval.unwrap_or(DRAIN),
-            attribution: Attribution::new(options.wanted, options.cgroups),
+            attribution: Attribution::new(
+                options.wanted,
+                options.cgroups,
+                shares.waiting_copies_bytes,
+            ),
             options,
-            possible_cpus,
+            shares,
             programs,
             drain,
             sideband,
@@ -206,7 +227,7 @@ impl Running {
             start,
             started,
             times_at_start,
-            peak_rss_bytes: 0,
+            measured: started,
         })
     }
 
@@ -299,7 +320,10 @@ impl Running {
         self.finish_unwinding();
         let verified = self.verification.take().map(Verification::finish);
         self.attribution.refresh_all(&mut self.table);
-        let rss_bytes = cost::rss_bytes();
+        cost::rss_bytes();
+        let tables = self.unwinding.as_ref().map(Unwinding::counts);
+        // Its threads and tables are not needed to name and to write.
+        self.unwinding = None;
         let names = self.symbolizer.finish();
         let counters = self.drain.counters();
         let (departures, departures_ns) = self.drain.departures();
@@ -315,7 +339,7 @@ impl Running {
         let recording = Recording {
             event: self.options.event,
             frequency_hz: self.options.frequency_hz,
-            cpus: self.possible_cpus,
+            cpus: self.shares.maps.cpus,
             start: self.start,
             duration_ns,
             stopped,
@@ -334,10 +358,8 @@ impl Running {
             departures,
             ledger,
             attribution: self.attribution,
-            peak_rss_bytes: self
-                .peak_rss_bytes
-                .max(rss_bytes)
-                .max(names.stats().peak_rss_bytes),
+            memory_budget_bytes: self.shares.budget_bytes,
+            tables: tables.unwrap_or_default(),
             names,
             verified,
             bpf_map_bytes: self.programs.map_bytes(),
@@ -429,6 +451,10 @@ impl Running {
         {
             self.attribution.walk_waiting(unwinding);
         }
+        if self.measured.elapsed() >= MEASURE {
+            self.measured = Instant::now();
+            cost::rss_bytes();
+        }
     }
 
     /// Waits a while for the tables that the last copies need.
@@ -442,12 +468,14 @@ impl Running {
             return;
         };
         self.attribution.give_up_waiting(unwinding);
-        let shortage = unwinding.shortage();
-        if shortage != Shortage::default() {
+        let counts = unwinding.counts();
+        if counts.is_short() {
             tracing::warn!(
-                not_loaded = shortage.not_loaded,
-                evicted = shortage.evicted,
-                "unwind tables found no room: stacks were copied instead"
+                not_loaded = counts.not_loaded,
+                evicted = counts.evicted,
+                dropped = counts.dropped,
+                refused = counts.refused,
+                "unwind tables found no room: stacks were copied instead, or cut; more `--memory` gives them room"
             );
         }
         self.symbolizer
@@ -481,7 +509,7 @@ impl Running {
     /// Returns whether there are new rings to listen to.
     fn keep_house(&mut self) -> bool {
         self.listen();
-        self.peak_rss_bytes = self.peak_rss_bytes.max(cost::rss_bytes());
+        cost::rss_bytes();
         // What ended two drains ago has no samples left in the kernel.
         let kept_ns = 2 * (self.interval.max(HOUSEKEEPING)).as_nanos() as u64;
         self.table
@@ -507,6 +535,13 @@ impl Running {
         let descriptors = descriptors.map_err(system("wait for process events"))?;
         descriptors.into_iter().map(watch).collect()
     }
+}
+
+/// What each room of a recording may take; refuses a budget that is too small.
+pub fn check_memory(options: &Options) -> Result<Shares, SessionError> {
+    let possible = cpus::possible().map_err(system("list the possible CPUs"))?;
+    let possible_cpus = possible.last().map_or(1, |last| last + 1);
+    Ok(options.needs(possible_cpus).divide(options.memory_bytes)?)
 }
 
 /// The processes that were asked for by ID.

@@ -3,6 +3,7 @@
 use sampler_common::{Limits, RegisterLayout, ScopeKind, Settings, departure_slots};
 
 use super::options::{Options, Scope};
+use crate::probe::MapSizes;
 use crate::probe::host::HostFacts;
 use crate::probe::host::cpus::clock_tick_ns;
 use crate::probe::host::task_layout::KernelLayout;
@@ -14,7 +15,7 @@ pub fn settings(
     options: &Options,
     facts: &HostFacts,
     layout: KernelLayout,
-    possible_cpus: u32,
+    maps: &MapSizes,
     seed: [u64; 2],
 ) -> Settings {
     let scope = match &options.scope {
@@ -46,7 +47,7 @@ pub fn settings(
             options.scope,
             Scope::Processes { children: true, .. } | Scope::Command(_)
         )),
-        limits: limits(options, facts, possible_cpus),
+        limits: limits(options, facts, maps),
         registers: if cfg!(target_arch = "aarch64") {
             RegisterLayout::AARCH64
         } else {
@@ -66,14 +67,11 @@ pub fn settings(
     }
 }
 
-/// Chunks of stack copies that all CPUs have together, at most: 32 MiB, but for
-/// one for each.
-const COPY_CHUNKS: u32 = 128;
-/// The limits asked for, less what the kernel's own limit takes away.
-fn limits(options: &Options, facts: &HostFacts, possible_cpus: u32) -> Limits {
+/// The limits asked for, less what the kernel's own limit and the room in the
+/// maps take away.
+fn limits(options: &Options, facts: &HostFacts, maps: &MapSizes) -> Limits {
     let mut limits = options.limits;
-    let chunks_a_cpu = COPY_CHUNKS / (2 * possible_cpus).max(1);
-    limits.copy_chunks = limits.copy_chunks.min(chunks_a_cpu.max(1));
+    limits.copy_chunks = limits.copy_chunks.min(maps.copy_chunks);
     if let Some(max_stack) = facts.sysctls.perf_event_max_stack_frames {
         let max_stack = u32::try_from(max_stack).unwrap_or(u32::MAX);
         limits.kernel_frames = limits.kernel_frames.min(max_stack.saturating_sub(1).max(1));

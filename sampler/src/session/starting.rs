@@ -12,14 +12,14 @@ use super::options::{Options, Scope};
 use super::scope::{self, Target};
 use super::settings;
 use crate::probe::host::HostFacts;
-use crate::probe::{self, Programs};
+use crate::probe::{self, MapSizes, Programs};
 
 /// Loads the programs for this host and these options; returns what they were
 /// told, too.
 pub(super) fn load(
     options: &Options,
     facts: &HostFacts,
-    possible_cpus: u32,
+    maps: MapSizes,
 ) -> Result<(Programs, Settings), SessionError> {
     let layout = match &facts.layout {
         Ok(layout) => *layout,
@@ -30,7 +30,7 @@ pub(super) fn load(
             });
         }
     };
-    let mut settings = settings::settings(options, facts, layout, possible_cpus, random_seed()?);
+    let mut settings = settings::settings(options, facts, layout, &maps, random_seed()?);
     if facts
         .pid_namespace
         .is_some_and(|namespace| !namespace.initial)
@@ -39,7 +39,7 @@ pub(super) fn load(
         settings.pid_namespace = namespace;
         settings.pid_namespace_level = level;
     }
-    let programs = Programs::load(&settings, possible_cpus)?;
+    let programs = Programs::load(&settings, maps)?;
     if let Scope::Cgroup(cgroup) = &options.scope {
         programs.set_cgroup(cgroup.as_fd())?;
     }

@@ -7,18 +7,30 @@ use crate::object::FileId;
 /// Files whose parsed tables are kept in memory; others are parsed again when
 /// new addresses in them turn up.
 const MAX_OPEN: usize = 128;
-/// What open parsers together may hold, inflated sections above all. One file
-/// alone may need more.
-const MAX_OPEN_BYTES: u64 = 512 << 20;
 
 /// The open parsers, the least recently used first, and the most memory that
 /// each may take.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct OpenParsers {
     open: VecDeque<(FileId, u64)>,
+    /// What they may hold together, inflated sections above all. One file alone
+    /// may need more.
+    max_bytes: u64,
 }
 
 impl OpenParsers {
+    pub(super) fn new(max_bytes: u64) -> Self {
+        Self {
+            open: VecDeque::new(),
+            max_bytes,
+        }
+    }
+
+    /// Those that are open, which all are to be closed.
+    pub(super) fn close_all(&mut self) -> Vec<FileId> {
+        self.open.drain(..).map(|(file, _)| file).collect()
+    }
+
     /// Whether a file's parser is open; if so, it is now the one used last.
     pub(super) fn touch(&mut self, file: FileId) -> bool {
         let at = self.open.iter().position(|(open, _)| *open == file);
@@ -35,7 +47,7 @@ impl OpenParsers {
                 .fold(size_bytes, |sum, (_, bytes)| sum.saturating_add(*bytes))
         };
         let mut closed = Vec::new();
-        while (self.open.len() >= MAX_OPEN || held_bytes(&self.open) > MAX_OPEN_BYTES)
+        while (self.open.len() >= MAX_OPEN || held_bytes(&self.open) > self.max_bytes)
             && let Some((oldest, _)) = self.open.pop_front()
         {
             closed.push(oldest);
@@ -49,13 +61,15 @@ impl OpenParsers {
 mod tests {
     use super::*;
 
+    const MAX_OPEN_BYTES: u64 = 1000;
+
     fn file(inode: u64) -> FileId {
         FileId { device: 1, inode }
     }
 
     #[test]
     fn parsers_that_hold_much_are_closed_before_another_opens() {
-        let mut parsers = OpenParsers::default();
+        let mut parsers = OpenParsers::new(MAX_OPEN_BYTES);
         assert_eq!(parsers.admit(file(1), MAX_OPEN_BYTES / 2), []);
         assert_eq!(parsers.admit(file(2), MAX_OPEN_BYTES / 2), []);
         assert!(parsers.touch(file(1)));
@@ -63,11 +77,13 @@ mod tests {
         assert!(!parsers.touch(file(2)));
         assert_eq!(parsers.admit(file(4), u64::MAX), [file(1), file(3)]);
         assert!(parsers.touch(file(4)));
+        assert_eq!(parsers.close_all(), [file(4)]);
+        assert!(!parsers.touch(file(4)));
     }
 
     #[test]
     fn no_more_than_so_many_are_open_however_small() {
-        let mut parsers = OpenParsers::default();
+        let mut parsers = OpenParsers::new(MAX_OPEN_BYTES);
         for inode in 0..MAX_OPEN as u64 {
             assert_eq!(parsers.admit(file(inode), 0), []);
         }

@@ -25,6 +25,8 @@ use super::vdso;
 
 /// How long [`Symbolizer::finish`] waits. Hundreds of large files take seconds.
 const MAX_WAIT: Duration = Duration::from_secs(30);
+/// What open parsers may hold together where nothing else is said.
+const MAX_PARSER_BYTES: u64 = 512 << 20;
 /// Memory is looked at after a parser that may take this much has answered.
 const NOTICEABLE_BYTES: u64 = 1 << 20;
 
@@ -44,6 +46,11 @@ pub struct Options {
     /// Measures the memory of this process in bytes, for
     /// [`super::Stats::peak_rss_bytes`].
     pub rss_bytes: fn() -> u64,
+    /// What open parsers may hold together, in bytes. A file that takes more
+    /// alone goes without what has to be inflated.
+    pub max_parser_bytes: u64,
+    /// When this process takes more, in bytes, no parser stays open.
+    pub max_rss_bytes: u64,
 }
 
 impl Default for Options {
@@ -53,6 +60,8 @@ impl Default for Options {
             kallsyms: PathBuf::from("/proc/kallsyms"),
             max_wait: MAX_WAIT,
             rss_bytes: || 0,
+            max_parser_bytes: MAX_PARSER_BYTES,
+            max_rss_bytes: u64::MAX,
         }
     }
 }
@@ -171,9 +180,9 @@ impl Worker {
     fn new(options: Options, shared: Arc<Shared>) -> Self {
         Self {
             kernel: Kernel::new(options.kallsyms.clone()),
+            open_parsers: OpenParsers::new(options.max_parser_bytes),
             options,
             files: HashMap::new(),
-            open_parsers: OpenParsers::default(),
             allowance: Allowance::default(),
             vdso: Vdso::NotAsked,
             shared,
@@ -237,8 +246,10 @@ impl Worker {
                 self.make_room(pin.id, parser_bytes);
                 let file = self.files.get_mut(&pin.id);
                 let named = file.map_or_else(Vec::new, |file| file.name(&offsets()));
-                if parser_bytes >= NOTICEABLE_BYTES {
-                    self.measure_memory();
+                if parser_bytes >= NOTICEABLE_BYTES
+                    && self.measure_memory() > self.options.max_rss_bytes
+                {
+                    self.close_parsers();
                 }
                 named
             }
@@ -283,18 +294,28 @@ impl Worker {
             }
         }
         if let Some(file) = self.files.get_mut(&id)
-            && !self.allowance.take(file.inflated_bytes())
+            && (parser_bytes > self.options.max_parser_bytes
+                || !self.allowance.take(file.inflated_bytes()))
         {
-            tracing::debug!("the run has inflated too much; a file goes without");
+            tracing::debug!("there is no room to inflate what a file holds; it goes without");
             file.forgo_inflation();
         }
     }
 
-    fn measure_memory(&self) {
+    fn close_parsers(&mut self) {
+        for closed in self.open_parsers.close_all() {
+            if let Some(file) = self.files.get_mut(&closed) {
+                file.close_parser();
+            }
+        }
+    }
+
+    fn measure_memory(&self) -> u64 {
         let rss_bytes = (self.options.rss_bytes)();
         let mut answers = self.shared.answers();
         let peak_bytes = &mut answers.names.stats_mut().peak_rss_bytes;
         *peak_bytes = rss_bytes.max(*peak_bytes);
+        rss_bytes
     }
 
     fn publish_stats(&self) {

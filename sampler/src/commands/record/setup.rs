@@ -43,6 +43,7 @@ pub fn check(args: &RecordArgs) -> Result<Options, Failure> {
         unwind: args.unwind,
         check_every: args.verify_unwind.unwrap_or(0),
         limits: limits(args)?,
+        memory_bytes: args.memory,
         drain_interval: args.test.drain,
         fault_kernel_stack: args.test.fault.is_some(),
     };
@@ -127,8 +128,11 @@ pub fn check_targets(options: &Options) -> Result<(), Failure> {
     session::check_targets(&options.scope).map_err(|error| Failure::Target(error.into()))
 }
 
-/// Refuses what this host's settings do not allow.
+/// Refuses what this host's settings and its number of CPUs do not allow.
 pub fn check_host(options: &Options, facts: &HostFacts) -> Result<(), Failure> {
+    if let Err(SessionError::Memory(error)) = session::check_memory(options) {
+        return Err(Failure::Usage(anyhow!("{error}: raise `--memory`")));
+    }
     if let Some(max_hz) = facts.sysctls.perf_event_max_sample_rate_hz
         && u64::try_from(max_hz).is_ok_and(|max_hz| options.frequency_hz > max_hz)
     {
@@ -152,6 +156,7 @@ pub fn check_host(options: &Options, facts: &HostFacts) -> Result<(), Failure> {
 pub fn start_failure(error: SessionError, command: &[OsString]) -> Failure {
     match error {
         SessionError::Target(_) => Failure::Target(error.into()),
+        SessionError::Memory(_) => Failure::Usage(error.into()),
         SessionError::Command(ref cause) => Failure::Command {
             code: session::command::start_failure_code(cause),
             error: anyhow!(
@@ -220,6 +225,7 @@ pub fn index(recording: &Recording, facts: &HostFacts) -> Index {
         },
         lifecycle: recording.lifecycle.into(),
         cost: CostIndex::new(recording.cost(), 0),
+        unwind_tables: recording.tables.into(),
         verification: recording.verified.as_ref().map(Into::into),
         files: Vec::new(),
         unfinished: None,

@@ -16,6 +16,9 @@ pub fn text(index: &Index, directory: &str, columns: Option<usize>) -> String {
     for line in ledger_lines(index) {
         let _infallible = writeln!(text, "{line}");
     }
+    if let Some(line) = tables_line(index) {
+        let _infallible = writeln!(text, "{line}");
+    }
     let _infallible = writeln!(text, "{}", cost_line(index));
     match columns {
         Some(columns) => cut(&text, columns),
@@ -152,6 +155,30 @@ fn reasons(counts: &std::collections::BTreeMap<&'static str, u64>) -> String {
         .map(|(reason, count)| format!("{reason} {count}"))
         .collect();
     occurred.join(", ")
+}
+
+/// Only if there was too little room for unwind tables.
+fn tables_line(index: &Index) -> Option<String> {
+    let tables = &index.unwind_tables;
+    let short = [
+        (tables.not_loaded, "without room in the kernel"),
+        (tables.evicted, "evicted there"),
+        (tables.dropped, "dropped"),
+        (tables.refused, "refused"),
+    ];
+    let short: Vec<String> = short
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, how)| format!("{count} {how}"))
+        .collect();
+    (!short.is_empty()).then(|| {
+        format!(
+            "tables   {} built; {:.0} MiB of memory were too little for all: {}",
+            tables.built,
+            index.cost.memory_budget_bytes as f64 / f64::from(1 << 20),
+            short.join(", ")
+        )
+    })
 }
 
 fn cost_line(index: &Index) -> String {

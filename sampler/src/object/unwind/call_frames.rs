@@ -1,7 +1,9 @@
 //! The sections that a table is made of, for another walk to read them itself.
 
 use super::image::Image;
+use super::room::Room;
 use super::{BuildError, Machine, Segment};
+use crate::object::Contents;
 
 /// A section and where it lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,14 +34,15 @@ pub struct CallFrames {
 }
 
 impl CallFrames {
-    /// Takes them out of the bytes of an ELF file.
-    pub fn read(file: &[u8]) -> Result<Self, BuildError> {
-        let image = Image::parse(file)?;
+    /// Takes them out of an ELF file, if they are no more than so many bytes.
+    pub fn read(file: &dyn Contents, max_bytes: u64) -> Result<Self, BuildError> {
+        let room = Room::of(max_bytes);
+        let image = Image::parse(file, &room)?;
         let placed = |section: super::image::Section<'_>| Placed {
             address: section.address,
             bytes: section.bytes.into_owned(),
         };
-        Ok(Self {
+        let frames = Self {
             machine: image.machine,
             eh_frame: image.eh_frame().map(placed),
             eh_frame_hdr: image.eh_frame_hdr().map(placed),
@@ -49,6 +52,10 @@ impl CallFrames {
             text: image.section_address(b".text"),
             got: image.section_address(b".got"),
             segments: image.executable,
-        })
+        };
+        if room.is_exceeded() {
+            return Err(BuildError::NoRoom(max_bytes));
+        }
+        Ok(frames)
     }
 }

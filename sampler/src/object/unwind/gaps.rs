@@ -18,11 +18,14 @@ use super::landmark::{Landmark, landmark, takes_stack};
 use super::padding::is_padding;
 use super::parse::{Entry, unsupported};
 use super::rows::Rows;
-use super::{Machine, Tally};
+use super::{MAX_WINDOW_BYTES, Machine, Tally};
 
 /// Code at the start of a program that is taken as its entry, in bytes: the
 /// entry of ld.so has 62, others less.
 const MAX_ENTRY_BYTES: u64 = 64;
+
+/// Code looked at for how a function starts, in bytes.
+const START_BYTES: u64 = 16;
 
 /// The rules that gaps get.
 #[derive(Clone, Copy)]
@@ -69,6 +72,7 @@ pub(super) struct Gaps<'i, 'a> {
     described: Described,
     /// Where functions start, looked up for the first gap.
     starts: OnceCell<Vec<u64>>,
+    entry: Option<u64>,
     rules: GapRules,
 }
 
@@ -79,6 +83,7 @@ impl<'i, 'a> Gaps<'i, 'a> {
             lowest,
             described,
             starts: OnceCell::new(),
+            entry: image.entry(),
             rules: GapRules::of(image.machine),
         }
     }
@@ -107,12 +112,35 @@ impl<'i, 'a> Gaps<'i, 'a> {
             if start > at {
                 rows.push(self.relative(at), unsupported(image.machine));
             }
-            self.fill_code(start, end, entry_behind && end == to, rows, tally);
-            at = end;
+            at = start;
+            while at < end {
+                let border = self.border(at, end);
+                let entry_behind = entry_behind && border == to;
+                // Following instructions has a bound for each gap, which the
+                // first window's use up.
+                self.fill_code(at, border, entry_behind, at == start, rows, tally);
+                at = border;
+            }
         }
         if at < to {
             rows.push(self.relative(at), unsupported(image.machine));
         }
+    }
+
+    /// Where the window that starts at an address ends.
+    fn border(&self, from: u64, to: u64) -> u64 {
+        let end = from.saturating_add(MAX_WINDOW_BYTES);
+        if end >= to {
+            return to;
+        }
+        let starts = self.starts();
+        let after = starts.partition_point(|start| *start <= end);
+        let last = after.checked_sub(1).map(|last| starts[last]);
+        last.filter(|start| *start > from).unwrap_or(end)
+    }
+
+    fn starts(&self) -> &[u64] {
+        self.starts.get_or_init(|| self.image.function_starts())
     }
 
     fn relative(&self, address: u64) -> u32 {
@@ -124,34 +152,35 @@ impl<'i, 'a> Gaps<'i, 'a> {
         from: u64,
         to: u64,
         entry_behind: bool,
+        follows: bool,
         rows: &mut Rows,
         tally: &mut Tally,
     ) {
         let image = self.image;
-        let Some(code) = image.loaded_from(from) else {
+        let Some(code) = image.code(from, to - from) else {
             return rows.push(self.relative(from), unsupported(image.machine));
         };
-        let code = &code[..code.len().min((to - from) as usize)];
+        let code = &*code;
         if is_padding(image.machine, code) {
             // What returns into padding, a caller's look-up being at the byte
             // before, was made to by hand.
-            let behind = image.loaded_from(to).filter(|_| entry_behind);
-            if behind.is_some_and(|code| takes_stack(image.machine, code)) {
+            let behind = entry_behind.then(|| image.code(to, START_BYTES)).flatten();
+            if behind.is_some_and(|code| takes_stack(image.machine, &code)) {
                 rows.push(self.relative(from), self.rules.end_of_stack);
             }
             return;
         }
         tally.gaps += 1;
-        let starts = self.starts.get_or_init(|| image.function_starts());
+        let starts = self.starts();
         // A segment may promise more bytes than the file has.
         let to = from + code.len() as u64;
         let [first, end] = [from, to].map(|at| starts.partition_point(|start| *start < at));
         let starts = &starts[first..end];
-        let entry = image.entry().filter(|entry| (from..to).contains(entry));
+        let entry = self.entry.filter(|entry| (from..to).contains(entry));
         let mut plain = Rows::starting_with(unsupported(image.machine));
         self.fill_plainly(from, code, starts, entry, &mut plain);
         let runs = match image.machine {
-            Machine::X86_64 if self.described != Described::Unreadably => flow::runs(&Gap {
+            Machine::X86_64 if follows && self.described != Described::Unreadably => flow::runs(&Gap {
                 code,
                 address: from,
                 starts,

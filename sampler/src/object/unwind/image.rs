@@ -6,23 +6,32 @@ use std::io::Read;
 
 use object::LittleEndian;
 use object::elf::{
-    self, EM_AARCH64, EM_X86_64, ET_EXEC, FileHeader64, PF_X, PT_GNU_EH_FRAME, PT_INTERP, PT_LOAD,
-    ProgramHeader64, SectionHeader64, Sym64,
+    self, CompressionHeader64, EM_AARCH64, EM_X86_64, ET_EXEC, FileHeader64, PF_X, PN_XNUM,
+    PT_GNU_EH_FRAME, PT_INTERP, PT_LOAD, ProgramHeader64, SectionHeader64, Sym64,
 };
+use object::pod::{self, Pod};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 
 use super::landmark::is_entry;
+use super::room::Room;
 use super::{BuildError, Machine, Segment};
+use crate::object::Contents;
 
 /// Program headers looked at; linkers write a dozen.
-const MAX_PROGRAM_HEADERS: usize = 256;
+const MAX_PROGRAM_HEADERS: u64 = 256;
 /// Section headers looked at.
-const MAX_SECTIONS: usize = 1 << 16;
+const MAX_SECTIONS: u64 = 1 << 16;
+/// Bytes of section names looked at.
+const MAX_NAME_BYTES: u64 = 1 << 20;
 /// The most that a compressed section may unpack to, in bytes: as many entries
 /// as are read have room in it.
 const MAX_UNPACKED_BYTES: u64 = 64 << 20;
 /// Symbols looked at in each of two tables.
-const MAX_SYMBOLS: usize = 4 << 20;
+const MAX_SYMBOLS: u64 = 4 << 20;
+/// Symbols that are read at once.
+const SYMBOLS_AT_ONCE: u64 = 4 << 10;
+/// Code at an entry that is looked at, in bytes.
+const ENTRY_BYTES: u64 = 16;
 
 type Header = FileHeader64<LittleEndian>;
 
@@ -35,12 +44,15 @@ pub(super) struct Section<'a> {
     pub bytes: Cow<'a, [u8]>,
 }
 
-/// A file, taken apart.
+/// A file, taken apart. Its headers are held; everything else is read when it
+/// is asked for.
 pub(super) struct Image<'a> {
-    file: &'a [u8],
-    header: &'a Header,
-    sections: &'a [SectionHeader64<LittleEndian>],
-    segments: &'a [ProgramHeader64<LittleEndian>],
+    file: &'a dyn Contents,
+    room: &'a Room,
+    header: Header,
+    sections: Vec<SectionHeader64<LittleEndian>>,
+    section_names: Cow<'a, [u8]>,
+    segments: Vec<ProgramHeader64<LittleEndian>>,
     /// Whose instructions it holds.
     pub machine: Machine,
     /// Executable segments in order of address, without overlaps.
@@ -48,10 +60,13 @@ pub(super) struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// Takes the headers apart.
-    pub fn parse(file: &'a [u8]) -> Result<Self, BuildError> {
-        let header = Header::parse(file).map_err(|_| BuildError::NotElf)?;
-        if !header.is_little_endian() {
+    /// Takes the headers apart. What sections are read takes of the room.
+    pub fn parse(file: &'a dyn Contents, room: &'a Room) -> Result<Self, BuildError> {
+        let header: Header = *records(file, 0, 1, 1)
+            .as_deref()
+            .and_then(<[Header]>::first)
+            .ok_or(BuildError::NotElf)?;
+        if !header.is_supported() || !header.is_class_64() || !header.is_little_endian() {
             return Err(BuildError::NotElf);
         }
         let machine = match header.e_machine(LITTLE) {
@@ -59,20 +74,23 @@ impl<'a> Image<'a> {
             EM_AARCH64 => Machine::Aarch64,
             other => return Err(BuildError::OtherMachine(other)),
         };
-        let segments = header
-            .program_headers(LITTLE, file)
-            .map_err(|_| BuildError::NotElf)?;
-        let segments = &segments[..segments.len().min(MAX_PROGRAM_HEADERS)];
+        let segments = segments(file, &header).ok_or(BuildError::NotElf)?;
         // Section headers are not loaded, so they may be missing or cut off.
-        let sections = header.section_headers(LITTLE, file).unwrap_or_default();
-        let sections = &sections[..sections.len().min(MAX_SECTIONS)];
+        let sections = sections(file, &header).unwrap_or_default();
+        let names = sections.get(usize::from(header.e_shstrndx(LITTLE)));
+        let section_names = names.and_then(|names| {
+            let bytes = names.sh_size(LITTLE).min(MAX_NAME_BYTES);
+            file.read(names.sh_offset(LITTLE), bytes as usize)
+        });
         Ok(Self {
             file,
+            room,
             header,
+            section_names: section_names.unwrap_or_default(),
             sections,
-            segments,
             machine,
-            executable: executable(segments, file.len() as u64)?,
+            executable: executable(&segments, file.size_bytes())?,
+            segments,
         })
     }
 
@@ -85,16 +103,13 @@ impl<'a> Image<'a> {
                 .segments
                 .iter()
                 .any(|segment| segment.p_type(LITTLE) == PT_INTERP);
-        let code = self.loaded_from(entry)?;
-        (program || is_entry(self.machine, code)).then_some(entry)
+        let code = self.code(entry, ENTRY_BYTES)?;
+        (program || is_entry(self.machine, &code)).then_some(entry)
     }
 
-    fn section(&self, name: &[u8]) -> Option<&'a SectionHeader64<LittleEndian>> {
-        let names = usize::from(self.header.e_shstrndx(LITTLE));
-        let names = self.sections.get(names)?;
-        let strings = names.data(LITTLE, self.file).ok()?;
+    fn section(&self, name: &[u8]) -> Option<&SectionHeader64<LittleEndian>> {
         self.sections.iter().find(|section| {
-            strings
+            self.section_names
                 .get(section.sh_name(LITTLE) as usize..)
                 .and_then(|rest| rest.strip_prefix(name))
                 .is_some_and(|rest| rest.first() == Some(&0))
@@ -106,15 +121,26 @@ impl<'a> Image<'a> {
         self.section(name).map(|section| section.sh_addr(LITTLE))
     }
 
+    /// Reads what is to be held while the table is built.
+    fn held(&self, offset: u64, bytes: u64) -> Option<Cow<'a, [u8]>> {
+        let end = offset.checked_add(bytes)?;
+        if end > self.file.size_bytes() || !self.room.take(bytes) {
+            return None;
+        }
+        self.file.read(offset, usize::try_from(bytes).ok()?)
+    }
+
     /// `.eh_frame`: by name, or, in a file without section headers, by the
     /// pointer in the segment that `ld --eh-frame-hdr` writes.
     pub fn eh_frame(&self) -> Option<Section<'a>> {
         let named = self.section(b".eh_frame").and_then(|section| {
-            let bytes = section.data(LITTLE, self.file).ok()?;
             // A separate debug file names the section but does not hold it.
-            (section.sh_type(LITTLE) != elf::SHT_NOBITS).then(|| Section {
+            if section.sh_type(LITTLE) == elf::SHT_NOBITS {
+                return None;
+            }
+            Some(Section {
                 address: section.sh_addr(LITTLE),
-                bytes: Cow::Borrowed(bytes),
+                bytes: self.held(section.sh_offset(LITTLE), section.sh_size(LITTLE))?,
             })
         });
         named.or_else(|| self.eh_frame_by_segment())
@@ -126,14 +152,16 @@ impl<'a> Image<'a> {
             .segments
             .iter()
             .find(|segment| segment.p_type(LITTLE) == PT_GNU_EH_FRAME)?;
-        let bytes = segment.data(LITTLE, self.file).ok()?;
         Some(Section {
             address: segment.p_vaddr(LITTLE),
-            bytes: Cow::Borrowed(bytes),
+            bytes: self.held(segment.p_offset(LITTLE), segment.p_filesz(LITTLE))?,
         })
     }
 
     fn eh_frame_by_segment(&self) -> Option<Section<'a>> {
+        if self.room.is_exceeded() {
+            return None;
+        }
         let header = self.eh_frame_hdr()?;
         let bases = gimli::BaseAddresses::default().set_eh_frame_hdr(header.address);
         let parsed = gimli::EhFrameHdr::new(&header.bytes, gimli::LittleEndian)
@@ -141,43 +169,63 @@ impl<'a> Image<'a> {
             .ok()?;
         let address = parsed.eh_frame_ptr().direct().ok()?;
         // Where it ends is not said; a zero length inside ends it.
+        let (offset, bytes) = self.loaded_from(address)?;
         Some(Section {
             address,
-            bytes: Cow::Borrowed(self.loaded_from(address)?),
+            bytes: self.held(offset, bytes)?,
         })
     }
 
     /// `.debug_frame`, unpacked if it is compressed.
     pub fn debug_frame(&self) -> Option<Section<'a>> {
         let section = self.section(b".debug_frame")?;
-        let bytes = match section.compression(LITTLE, self.file).ok()? {
-            None => Cow::Borrowed(section.data(LITTLE, self.file).ok()?),
-            Some((header, offset, size)) => {
-                let from = usize::try_from(offset).ok()?;
-                let bytes = usize::try_from(size).ok()?;
-                let packed = self.file.get(from..from.checked_add(bytes)?)?;
-                Cow::Owned(unpack(
-                    header.ch_type.get(LITTLE),
-                    header.ch_size.get(LITTLE),
-                    packed,
-                )?)
-            }
-        };
-        Some(Section { address: 0, bytes })
+        let (offset, bytes) = (section.sh_offset(LITTLE), section.sh_size(LITTLE));
+        if section.sh_type(LITTLE) == elf::SHT_NOBITS {
+            return None;
+        }
+        if section.sh_flags(LITTLE) & u64::from(elf::SHF_COMPRESSED) == 0 {
+            let bytes = self.held(offset, bytes)?;
+            return Some(Section { address: 0, bytes });
+        }
+        let header: CompressionHeader64<LittleEndian> =
+            *records(self.file, offset, 1, 1)?.first()?;
+        let header_bytes = size_of_val(&header) as u64;
+        let packed_bytes = bytes.checked_sub(header_bytes)?;
+        let unpacked_bytes = header.ch_size.get(LITTLE);
+        if unpacked_bytes > MAX_UNPACKED_BYTES || !self.room.take(unpacked_bytes) {
+            return None;
+        }
+        let packed = self.held(offset + header_bytes, packed_bytes)?;
+        let bytes = unpack(header.ch_type.get(LITTLE), unpacked_bytes, &packed);
+        drop(packed);
+        self.room.give_back(packed_bytes);
+        Some(Section {
+            address: 0,
+            bytes: Cow::Owned(bytes?),
+        })
     }
 
-    /// The file's bytes from a virtual address to the end of its segment.
-    pub fn loaded_from(&self, address: u64) -> Option<&'a [u8]> {
+    /// Where the file holds what is loaded at a virtual address, and how much of
+    /// the segment follows from there on.
+    fn loaded_from(&self, address: u64) -> Option<(u64, u64)> {
         self.segments
             .iter()
             .filter(|segment| segment.p_type(LITTLE) == PT_LOAD)
             .find_map(|segment| {
                 let into = address.checked_sub(segment.p_vaddr(LITTLE))?;
-                let bytes = segment.data(LITTLE, self.file).ok()?;
-                bytes
-                    .get(usize::try_from(into).ok()?..)
-                    .filter(|rest| !rest.is_empty())
+                let (offset, bytes) = (segment.p_offset(LITTLE), segment.p_filesz(LITTLE));
+                let end = offset.checked_add(bytes)?;
+                let left = bytes.checked_sub(into).filter(|left| *left > 0)?;
+                (end <= self.file.size_bytes()).then_some((offset + into, left))
             })
+    }
+
+    /// So many of the file's bytes from a virtual address on; fewer at the end of
+    /// its segment, but never none.
+    pub fn code(&self, address: u64, bytes: u64) -> Option<Cow<'a, [u8]>> {
+        let (offset, left) = self.loaded_from(address)?;
+        self.file
+            .read(offset, usize::try_from(left.min(bytes)).ok()?)
     }
 
     /// The executable segment that holds a virtual address.
@@ -198,24 +246,95 @@ impl<'a> Image<'a> {
             let table = self
                 .sections
                 .iter()
-                .find(|section| section.sh_type(LITTLE) == kind)
-                .and_then(|section| section.data_as_array(LITTLE, self.file).ok());
-            let symbols: &[Sym64<LittleEndian>] = table.unwrap_or_default();
-            for symbol in symbols.iter().take(MAX_SYMBOLS) {
-                let defined = symbol.st_shndx.get(LITTLE) != elf::SHN_UNDEF;
-                let address = symbol.st_value.get(LITTLE);
-                if defined
-                    && symbol.st_type() == elf::STT_FUNC
-                    && self.segment_of(address).is_some()
-                {
-                    starts.push(address);
-                }
+                .find(|section| section.sh_type(LITTLE) == kind);
+            if let Some(table) = table {
+                self.read_function_starts(table, &mut starts);
             }
         }
         starts.sort_unstable();
         starts.dedup();
         starts
     }
+
+    fn read_function_starts(&self, table: &SectionHeader64<LittleEndian>, starts: &mut Vec<u64>) {
+        const SYMBOL_BYTES: u64 = size_of::<Sym64<LittleEndian>>() as u64;
+        let count = (table.sh_size(LITTLE) / SYMBOL_BYTES).min(MAX_SYMBOLS);
+        let mut read = 0;
+        while read < count {
+            let offset = table
+                .sh_offset(LITTLE)
+                .saturating_add(read * SYMBOL_BYTES);
+            let wanted = (count - read).min(SYMBOLS_AT_ONCE);
+            let Some(symbols) = records::<Sym64<LittleEndian>>(self.file, offset, wanted, wanted)
+            else {
+                return;
+            };
+            read += wanted;
+            let before = starts.len();
+            starts.extend(symbols.iter().filter_map(|symbol| {
+                let defined = symbol.st_shndx.get(LITTLE) != elf::SHN_UNDEF;
+                let address = symbol.st_value.get(LITTLE);
+                (defined
+                    && symbol.st_type() == elf::STT_FUNC
+                    && self.segment_of(address).is_some())
+                .then_some(address)
+            }));
+            if !self.room.take(8 * (starts.len() - before) as u64) {
+                return;
+            }
+        }
+    }
+}
+
+/// Records that lie one after the other, the first so many of them; all have to
+/// be there.
+fn records<T: Pod>(file: &dyn Contents, offset: u64, count: u64, max: u64) -> Option<Vec<T>> {
+    let all = count.checked_mul(size_of::<T>() as u64)?;
+    offset
+        .checked_add(all)
+        .filter(|end| *end <= file.size_bytes())?;
+    let count = usize::try_from(count.min(max)).ok()?;
+    let bytes = file.read(offset, count * size_of::<T>())?;
+    let (records, _) = pod::slice_from_bytes(&bytes, count).ok()?;
+    Some(records.to_vec())
+}
+
+/// The program headers: none if the file has none.
+fn segments(file: &dyn Contents, header: &Header) -> Option<Vec<ProgramHeader64<LittleEndian>>> {
+    let offset = header.e_phoff(LITTLE);
+    let count = match header.e_phnum(LITTLE) {
+        PN_XNUM => u64::from(first_section(file, header)?.sh_info(LITTLE)),
+        count => count.into(),
+    };
+    if offset == 0 || count == 0 {
+        return Some(Vec::new());
+    }
+    let whole = size_of::<ProgramHeader64<LittleEndian>>();
+    if usize::from(header.e_phentsize(LITTLE)) != whole {
+        return None;
+    }
+    records(file, offset, count, MAX_PROGRAM_HEADERS)
+}
+
+fn sections(file: &dyn Contents, header: &Header) -> Option<Vec<SectionHeader64<LittleEndian>>> {
+    let count = match header.e_shnum(LITTLE) {
+        0 => first_section(file, header)?.sh_size(LITTLE),
+        count => count.into(),
+    };
+    records(file, header.e_shoff(LITTLE), count, MAX_SECTIONS)
+}
+
+/// The one that holds the counts that have no room in the file's header.
+fn first_section(
+    file: &dyn Contents,
+    header: &Header,
+) -> Option<SectionHeader64<LittleEndian>> {
+    let offset = header.e_shoff(LITTLE);
+    let whole = size_of::<SectionHeader64<LittleEndian>>();
+    if offset == 0 || usize::from(header.e_shentsize(LITTLE)) != whole {
+        return None;
+    }
+    records(file, offset, 1, 1)?.first().copied()
 }
 
 /// Executable segments, ordered, with what overlaps an earlier one left out.

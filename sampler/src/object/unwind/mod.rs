@@ -28,6 +28,7 @@ mod pack;
 mod padding;
 mod parse;
 mod resolver;
+mod room;
 mod rows;
 
 pub use call_frames::{CallFrames, Placed};
@@ -35,13 +36,19 @@ pub use pack::Table;
 
 use gaps::Described;
 use image::Image;
-use rows::Rows;
+use room::Room;
+use rows::{Rows, RuleFrom};
+
+use super::Contents;
 
 /// Addresses that one table may span, in bytes: its index holds four bytes for
 /// each 256 of them.
 pub const MAX_SPAN_BYTES: u64 = 1 << 30;
 /// Rows that one table may have.
 pub const MAX_ROWS: usize = 8 << 20;
+/// Code that is looked at together, in bytes; what nothing describes and is
+/// more is cut where a function starts, if it is known where.
+pub const MAX_WINDOW_BYTES: u64 = 4 << 20;
 
 /// Whose instructions a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -95,6 +102,9 @@ pub enum BuildError {
     /// More rows than a table holds.
     #[error("more than {MAX_ROWS} rows")]
     TooManyRows,
+    /// More would have to be held while it is built than there is room for.
+    #[error("needs more than the {0} bytes that building a table may hold")]
+    NoRoom(u64),
 }
 
 /// What was met while building, for those who judge how good a table is.
@@ -138,7 +148,23 @@ impl Unsupported {
 
 /// Builds the table of an ELF file from its bytes.
 pub fn build(file: &[u8]) -> Result<Table, BuildError> {
-    let image = Image::parse(file)?;
+    build_within(&file, u64::MAX)
+}
+
+/// Builds the table of an ELF file and holds no more than so many bytes for it:
+/// the sections that describe the code and what is made of them, the table
+/// included; and [`MAX_WINDOW_BYTES`] of code besides.
+pub fn build_within(file: &dyn Contents, max_bytes: u64) -> Result<Table, BuildError> {
+    let room = Room::of(max_bytes);
+    let table = build_in(file, &room);
+    if room.is_exceeded() {
+        return Err(BuildError::NoRoom(max_bytes));
+    }
+    table
+}
+
+fn build_in(file: &dyn Contents, room: &Room) -> Result<Table, BuildError> {
+    let image = Image::parse(file, room)?;
     let first = image.executable.first().ok_or(BuildError::NoCode)?;
     let last = image.executable.last().ok_or(BuildError::NoCode)?;
     let lowest = first.address & !(sampler_common::unwind::BUCKET_BYTES - 1);
@@ -147,9 +173,14 @@ pub fn build(file: &[u8]) -> Result<Table, BuildError> {
         return Err(BuildError::TooLarge(span));
     }
     let mut tally = Tally::default();
+    let before_bytes = room.left_bytes();
     let sections = parse::Sections::of(&image);
-    let entries = sections.entries(&image, lowest, &mut tally);
-    let mut rows = Rows::starting_with(parse::unsupported(image.machine));
+    let entries = sections.entries(&image, room, lowest, &mut tally);
+    if room.is_exceeded() {
+        return Err(BuildError::NoRoom(before_bytes));
+    }
+    let max_rows = room.items(size_of::<RuleFrom>(), MAX_ROWS);
+    let mut rows = Rows::at_most(max_rows, parse::unsupported(image.machine));
     let gaps = gaps::Gaps::new(&image, lowest, Described::by(&entries, &tally));
     let mut end = 0;
     sections.rows(&entries, &mut rows, &mut tally, |entry, rows, tally| {
@@ -159,7 +190,17 @@ pub fn build(file: &[u8]) -> Result<Table, BuildError> {
     gaps.fill(end, span, false, &mut rows, &mut tally);
     resolver::patch(&image, lowest, &sections, &entries, &mut rows);
     if rows.overflowed {
+        if max_rows < MAX_ROWS {
+            room.exceed();
+        }
         return Err(BuildError::TooManyRows);
+    }
+    // From here on there are the rows alone.
+    drop((sections, entries, gaps));
+    room.give_back(before_bytes - room.left_bytes());
+    let rows_bytes = size_of_val(rows.as_slice()) as u64;
+    if !room.take(rows_bytes + pack::max_bytes(rows.as_slice(), span)) {
+        return Err(BuildError::NoRoom(before_bytes));
     }
     let (index, rows) = pack::buckets(rows.as_slice(), span);
     Ok(Table {

@@ -48,6 +48,12 @@ impl Table {
     }
 }
 
+/// The most bytes that index and rows of such a table take.
+pub(super) fn max_bytes(rows: &[RuleFrom], span_bytes: u64) -> u64 {
+    let buckets = span_bytes.div_ceil(BUCKET_BYTES);
+    4 * (2 * buckets + 1 + rows.len() as u64)
+}
+
 /// Cuts rows into buckets: index and rows. `rows` starts at 0; `span_bytes` is
 /// what the buckets cover.
 pub(super) fn buckets(rows: &[RuleFrom], span_bytes: u64) -> (Vec<u32>, Vec<u32>) {

@@ -10,6 +10,7 @@ use sampler_common::unwind::{aarch64, x86_64};
 
 use super::convert::Converter;
 use super::image::{Image, Section};
+use super::room::Room;
 use super::rows::Rows;
 use super::{Machine, Tally};
 
@@ -98,8 +99,15 @@ impl<'a> Sections<'a> {
 
     /// The entries for the file's code, in order, without overlaps: where two
     /// describe the same code, the one that starts last has it.
-    pub fn entries(&self, image: &Image<'_>, lowest: u64, tally: &mut Tally) -> Vec<Entry> {
+    pub fn entries(
+        &self,
+        image: &Image<'_>,
+        room: &Room,
+        lowest: u64,
+        tally: &mut Tally,
+    ) -> Vec<Entry> {
         let mut entries = Vec::new();
+        let max_entries = room.items(size_of::<Entry>(), MAX_ENTRIES);
         let mut found = |origin, offset: usize, start: u64, end: u64| {
             let Some(segment) = image.segment_of(start) else {
                 return true;
@@ -118,7 +126,7 @@ impl<'a> Sections<'a> {
                     offset,
                 });
             }
-            entries.len() < MAX_ENTRIES
+            entries.len() < max_entries
         };
         let mut broken = 0;
         if let Some(mut reader) = self.eh_frame() {
@@ -132,6 +140,10 @@ impl<'a> Sections<'a> {
             );
         }
         tally.broken_sections = broken;
+        room.take(size_of_val(&*entries) as u64);
+        if max_entries < MAX_ENTRIES && entries.len() >= max_entries {
+            room.exceed();
+        }
         order(&mut entries);
         tally.entries = entries.len() as u64;
         entries

@@ -65,8 +65,8 @@ pub(super) fn patch(
         if scanned > MAX_SCANNED_BYTES {
             break;
         }
-        let code = image.loaded_from(lowest + u64::from(from.at));
-        let Some(code) = code.and_then(|code| code.get(..bytes)) else {
+        let code = image.code(lowest + u64::from(from.at), bytes as u64);
+        let Some(code) = code.filter(|code| code.len() == bytes) else {
             continue;
         };
         for (at, call) in code.windows(CALL_BYTES).enumerate() {
@@ -116,7 +116,8 @@ fn patched(rows: &Rows, patches: &[(u32, PackedRule, PackedRule)]) -> Rows {
         }
     }
     all.sort_by_key(|row| row.at);
-    let mut joined = Rows::starting_with(all.first().map_or(Rule::UNSUPPORTED, |row| row.rule));
+    let first = all.first().map_or(Rule::UNSUPPORTED, |row| row.rule);
+    let mut joined = Rows::at_most(rows.max_rows(), first);
     for row in all {
         joined.push(row.at, row.rule);
     }

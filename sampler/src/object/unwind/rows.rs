@@ -15,6 +15,7 @@ pub(super) struct RuleFrom {
 /// Rows in order of address; the first starts at 0.
 pub(super) struct Rows {
     rows: Vec<RuleFrom>,
+    max_rows: usize,
     /// Rows that found no room.
     pub overflowed: bool,
 }
@@ -22,8 +23,14 @@ pub(super) struct Rows {
 impl Rows {
     /// With one row, which holds until the next.
     pub fn starting_with(rule: PackedRule) -> Self {
+        Self::at_most(MAX_ROWS, rule)
+    }
+
+    /// The same, with room for so many.
+    pub fn at_most(max_rows: usize, rule: PackedRule) -> Self {
         Self {
             rows: vec![RuleFrom { at: 0, rule }],
+            max_rows,
             overflowed: false,
         }
     }
@@ -44,11 +51,16 @@ impl Rows {
         if self.rows.last().is_some_and(|last| last.rule == rule) {
             return;
         }
-        if self.rows.len() >= MAX_ROWS {
+        if self.rows.len() >= self.max_rows {
             self.overflowed = true;
             return;
         }
         self.rows.push(RuleFrom { at, rule });
+    }
+
+    /// How many there may be.
+    pub fn max_rows(&self) -> usize {
+        self.max_rows
     }
 
     /// All of them, in order.
@@ -90,6 +102,16 @@ mod tests {
         assert_eq!(joined(&[(4, 1), (4, 2)]), [(0, 0), (4, 2)]);
         // And may agree with the row before.
         assert_eq!(joined(&[(4, 1), (8, 2), (8, 1)]), [(0, 0), (4, 1)]);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_not_lost_without_a_word() {
+        let mut rows = Rows::at_most(2, rule(0));
+        rows.push(4, rule(1));
+        assert!(!rows.overflowed);
+        rows.push(8, rule(2));
+        assert!(rows.overflowed);
+        assert_eq!(rows.as_slice().len(), 2);
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! Building unwind tables, on threads of their own: one for small files, which
 //! are many, quickly done and in most stacks, and one for the large ones, for
 //! which nobody else should have to wait.
+//!
+//! Of a file no more is read than its table is made of, and what is held at a
+//! time has a bound: a file that needs more gets no table.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread;
 
-use crate::object::unwind::{self, Table};
+use crate::object::unwind::{self, BuildError, MAX_WINDOW_BYTES, Table};
 use crate::object::{FileId, PinnedFile};
 
 /// A table to be built. Ordered by the size of the file.
@@ -45,15 +48,35 @@ impl Ord for Order {
     }
 }
 
-/// A table that was built; none of a file that has no unwind information.
+/// What came of an order.
 #[derive(Debug)]
 pub(super) struct Built {
     pub file: FileId,
-    pub table: Option<Table>,
+    pub made: Made,
+}
+
+/// What could be made of a file.
+#[derive(Debug)]
+pub(super) enum Made {
+    /// Its table.
+    Table(Table),
+    /// Nothing: it describes no code.
+    Nothing,
+    /// Nothing: it could not be read, or would have taken more memory than there
+    /// is for it. How its code is to be walked is not known.
+    Refused,
 }
 
 /// Files from this size on are large: some ten milliseconds of work.
 const LARGE_BYTES: u64 = 8 << 20;
+
+/// The large files' part of what may be held, of four; the rest is for the
+/// small ones.
+const LARGE_PARTS: u64 = 3;
+const PARTS: u64 = 4;
+/// Tables that were built and are not taken yet, at most; they are few, since
+/// whoever ordered them looks every few milliseconds.
+const MAX_READY: usize = 4;
 
 /// The niceness of the threads.
 const NICENESS: libc::c_int = -10;
@@ -73,21 +96,23 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    pub fn start() -> io::Result<Self> {
-        let (deliver, built) = mpsc::channel();
-        let start = |name: &str, deliver: Sender<Built>| {
+    /// Starts the threads, which hold so many bytes together.
+    pub fn start(max_bytes: u64) -> io::Result<Self> {
+        let (deliver, built) = mpsc::sync_channel(MAX_READY);
+        let start = |name: &str, parts: u64, deliver: SyncSender<Built>| {
             let (orders, ordered) = mpsc::channel();
+            let max_bytes = (max_bytes / PARTS * parts).saturating_sub(MAX_WINDOW_BYTES);
             thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(move || {
                     hurry();
-                    build_all(&ordered, &deliver);
+                    build_all(&ordered, &deliver, max_bytes);
                 })
                 .map(|_| orders)
         };
         Ok(Self {
-            small: start("tables", deliver.clone())?,
-            large: start("large-tables", deliver)?,
+            small: start("tables", PARTS - LARGE_PARTS, deliver.clone())?,
+            large: start("large-tables", LARGE_PARTS, deliver)?,
             built,
             waiting: 0,
         })
@@ -132,7 +157,7 @@ fn hurry() {
 }
 
 /// Builds what is ordered, the smallest files first.
-fn build_all(orders: &Receiver<Order>, deliver: &Sender<Built>) {
+fn build_all(orders: &Receiver<Order>, deliver: &SyncSender<Built>, max_bytes: u64) {
     let mut waiting = BinaryHeap::new();
     loop {
         if waiting.is_empty() {
@@ -147,7 +172,7 @@ fn build_all(orders: &Receiver<Order>, deliver: &Sender<Built>) {
         };
         let built = Built {
             file: order.file.id,
-            table: build(&order.file),
+            made: build(&order.file, max_bytes),
         };
         if deliver.send(built).is_err() {
             return;
@@ -155,16 +180,65 @@ fn build_all(orders: &Receiver<Order>, deliver: &Sender<Built>) {
     }
 }
 
-fn build(file: &PinnedFile) -> Option<Table> {
-    let bytes = file
-        .read_whole()
-        .inspect_err(|error| {
-            tracing::debug!(path = %file.path.display(), %error, "cannot be read for its table");
-        })
-        .ok()?;
-    unwind::build(&bytes)
-        .inspect_err(|error| {
-            tracing::debug!(path = %file.path.display(), %error, "no unwind table");
-        })
-        .ok()
+fn build(file: &PinnedFile, max_bytes: u64) -> Made {
+    let path = file.path.display();
+    let contents = match file.contents() {
+        Ok(contents) => contents,
+        Err(error) => {
+            tracing::debug!(%path, %error, "cannot be read for its table");
+            return Made::Refused;
+        }
+    };
+    let built = unwind::build_within(&contents, max_bytes);
+    if contents.has_failed() {
+        tracing::debug!(%path, "cannot be read to its end for its table");
+        return Made::Refused;
+    }
+    match built {
+        Ok(table) => Made::Table(table),
+        Err(error) => {
+            tracing::debug!(%path, %error, "no unwind table");
+            match error {
+                BuildError::NoRoom(_) => Made::Refused,
+                _ => Made::Nothing,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is the failure report")]
+
+    use std::fs::File;
+
+    use super::*;
+
+    fn own_program() -> PinnedFile {
+        let path = std::env::current_exe().unwrap();
+        let file = File::open(&path).unwrap();
+        PinnedFile::new(FileId::default(), path, None, file)
+    }
+
+    #[test]
+    fn the_table_is_the_same_however_the_file_is_read() {
+        let file = own_program();
+        let Made::Table(table) = build(&file, u64::MAX) else {
+            panic!("no table of this program");
+        };
+        let bytes = std::fs::read(&file.path).unwrap();
+        assert_eq!(table, unwind::build(&bytes).unwrap());
+    }
+
+    #[test]
+    fn what_would_take_more_than_there_is_room_for_is_refused_and_not_taken_for_nothing() {
+        let file = own_program();
+        let enough = [10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30]
+            .into_iter()
+            .find(|power| matches!(build(&file, 1 << power), Made::Table(_)));
+        let enough = enough.unwrap();
+        assert!(enough > 14, "a table of {enough} bits");
+        assert!(matches!(build(&file, 1 << (enough - 3)), Made::Refused));
+        assert!(matches!(build(&file, 0), Made::Refused));
+    }
 }

@@ -6,31 +6,30 @@
 //! the table goes to the kernel's side, which does the rest.
 
 mod builder;
+mod heat;
+mod loading;
 mod walk;
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sampler_common::unwind::x86_64::Rule;
-use sampler_common::unwind::{BUCKET_BYTES, BUCKET_SHIFT, PackedRule};
+use sampler_common::unwind::PackedRule;
 use sampler_common::{Ending, StackCopy, TablePlace};
 
-use self::builder::{Builder, Built};
+use self::builder::Builder;
 pub(super) use self::walk::Copied;
 use self::walk::{Code, Walked};
 use crate::object::unwind::Table;
 use crate::object::{FileId, PinnedFile};
-use crate::probe::{LoadedTable, NoRoom, Part, Tables, WalkedBy};
+use crate::probe::{LoadedTable, Tables, WalkedBy};
 use crate::process::{AddressSpace, Backing};
 use crate::symbolize;
 
-/// Bytes of tables that are kept here because the kernel's side has no room.
-const MAX_KEPT_BYTES: u64 = 32 << 20;
-
-/// Generations of samples after which a table that no stack has needed may go.
-const COLD: u64 = 5;
+/// Time between two attempts to find room for the tables that are kept here.
+const LOAD_AGAIN: Duration = Duration::from_millis(100);
 
 /// What is known of a file.
 #[derive(Debug)]
@@ -41,7 +40,9 @@ struct KnownFile {
     /// What the kernel's side knows it by; several only if it was told wrong.
     bound: Vec<u64>,
     /// When a stack last needed it.
-    used: u64,
+    used: Instant,
+    /// How often its table was dropped for want of room.
+    drops: u32,
 }
 
 /// How far a file's table is.
@@ -53,8 +54,13 @@ enum State {
     Loaded(LoadedTable),
     /// It is kept here, since the kernel's side has no room for it.
     Kept(Box<Table>),
+    /// It was built and found no room anywhere; it is not to be built again
+    /// before then.
+    Dropped(Instant),
     /// There is none.
     None,
+    /// There might be one, but it cannot be had.
+    Refused,
 }
 
 /// What became of a copy.
@@ -66,13 +72,40 @@ pub enum CopyState {
     Awaits(FileId),
 }
 
-/// What could not be done as it should.
+/// What became of the tables of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Shortage {
-    /// Tables that the kernel's side had no room for.
+pub struct TableCounts {
+    /// Tables that were built, those included that were built again.
+    pub built: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files that could not be read, or whose tables are too large for the
+    /// memory that there is.
+    pub refused: u64,
+    /// How often a table or its place found no room in the kernel.
     pub not_loaded: u64,
-    /// Tables that had to go to make room for others.
+    /// Tables that had to go from there to make room for others.
     pub evicted: u64,
+    /// Tables that found no room here either.
+    pub dropped: u64,
+}
+
+impl TableCounts {
+    /// Whether there was too little room for something.
+    pub const fn is_short(&self) -> bool {
+        self.refused + self.not_loaded + self.evicted + self.dropped > 0
+    }
+}
+
+/// What tables may take in this process, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableRoom {
+    /// While they are built.
+    pub builders_bytes: u64,
+    /// Those that found no room in the kernel.
+    pub kept_bytes: u64,
 }
 
 /// Supplies the walk.
@@ -85,27 +118,38 @@ pub struct Unwinding {
     max_frames: u32,
     /// Whether what is mapped from now on may be sampled.
     foresees: bool,
-    /// Counts up with each generation of samples.
-    now: u64,
-    /// Whether tables are kept here.
-    has_kept: bool,
-    shortage: Shortage,
+    /// When the current generation of samples was drained.
+    now: Instant,
+    /// Since when it is known which tables stacks need: since tables are kept
+    /// here.
+    watched: Option<Instant>,
+    /// When room was last looked for.
+    looked_for_room: Instant,
+    max_kept_bytes: u64,
+    counts: TableCounts,
 }
 
 impl Unwinding {
     /// Starts the threads that build tables. `foresees` says whether files that
     /// are mapped later may be those of processes in scope.
-    pub fn start(tables: Tables, max_frames: u32, foresees: bool) -> io::Result<Self> {
+    pub fn start(
+        tables: Tables,
+        room: TableRoom,
+        max_frames: u32,
+        foresees: bool,
+    ) -> io::Result<Self> {
         Ok(Self {
             tables,
-            builder: Builder::start()?,
+            builder: Builder::start(room.builders_bytes)?,
             files: HashMap::new(),
             vdso: symbolize::pin_vdso().ok(),
             max_frames,
             foresees,
-            now: 0,
-            has_kept: false,
-            shortage: Shortage::default(),
+            now: Instant::now(),
+            watched: None,
+            looked_for_room: Instant::now(),
+            max_kept_bytes: room.kept_bytes,
+            counts: TableCounts::default(),
         })
     }
 
@@ -167,28 +211,29 @@ impl Unwinding {
         any
     }
 
-    /// What could not be done as it should.
-    pub fn shortage(&self) -> Shortage {
-        self.shortage
+    /// What became of the tables.
+    pub fn counts(&self) -> TableCounts {
+        self.counts
     }
 
     /// From now on it is waited until every CPU has left the tick it is in.
     pub fn wait_for_cpus(&mut self) {
-        self.now += 1;
+        self.now = Instant::now();
         self.tables.wait_for_cpus();
     }
 
     /// Every CPU has left the tick it was in when it began to be waited.
     pub fn all_cpus_passed(&mut self) {
         self.tables.all_cpus_passed();
-        if self.has_kept {
+        if self.watched.is_some() && self.looked_for_room + LOAD_AGAIN <= self.now {
+            self.looked_for_room = self.now;
             self.load_kept();
         }
     }
 
     /// Whether it matters which files the stacks go through.
     pub fn wants_to_know_use(&self) -> bool {
-        self.has_kept
+        self.watched.is_some()
     }
 
     /// A stack that the kernel's side walked went through this file.
@@ -222,6 +267,7 @@ impl Unwinding {
         let id = file.id;
         let rule = match &self.known(&file).state {
             State::Ordered => return Code::Awaited(id),
+            State::Dropped(_) | State::Refused => return Code::Missing,
             State::None => None,
             State::Loaded(loaded) => {
                 let loaded = *loaded;
@@ -234,18 +280,25 @@ impl Unwinding {
 
     /// What is known of a file; of a new one, that its table was ordered.
     fn known(&mut self, file: &Arc<PinnedFile>) -> &mut KnownFile {
-        let builder = &mut self.builder;
-        let known = self.files.entry(file.id).or_insert_with(|| KnownFile {
-            _file: Arc::clone(file),
-            state: if builder.order(file) {
+        let (builder, now) = (&mut self.builder, self.now);
+        let mut order = || {
+            if builder.order(file) {
                 State::Ordered
             } else {
-                State::None
-            },
+                State::Refused
+            }
+        };
+        let known = self.files.entry(file.id).or_insert_with(|| KnownFile {
+            _file: Arc::clone(file),
+            state: order(),
             bound: Vec::new(),
-            used: 0,
+            used: now,
+            drops: 0,
         });
-        known.used = self.now;
+        if matches!(known.state, State::Dropped(until) if until <= now) {
+            known.state = order();
+        }
+        known.used = now;
         known
     }
 
@@ -281,139 +334,14 @@ impl Unwinding {
         let by = match known.state {
             State::Loaded(table) => WalkedBy::Table(table),
             State::None => WalkedBy::FramePointers,
-            State::Ordered | State::Kept(_) => return,
+            State::Ordered | State::Kept(_) | State::Dropped(_) | State::Refused => return,
         };
         if self.tables.bind(copy.unknown_file, by).is_err() {
             // The next copy tells again.
             self.known(&file).bound.pop();
-            self.shortage.not_loaded += 1;
+            self.counts.not_loaded += 1;
         }
     }
-
-    /// Tells the kernel's side how a file is walked whose table is new.
-    fn publish(&mut self, file: FileId) {
-        let Some(known) = self.files.get_mut(&file) else {
-            return;
-        };
-        let by = match known.state {
-            State::Loaded(table) => WalkedBy::Table(table),
-            State::None => WalkedBy::FramePointers,
-            State::Ordered | State::Kept(_) => return,
-        };
-        let (tables, shortage) = (&mut self.tables, &mut self.shortage);
-        // Of those that find no room the next copy tells again.
-        known.bound.retain(|name| {
-            let bound = tables.bind(*name, by).is_ok();
-            shortage.not_loaded += u64::from(!bound);
-            bound
-        });
-    }
-
-    fn take(&mut self, built: Built) {
-        let state = match built.table {
-            None => State::None,
-            Some(table) => self.load(table),
-        };
-        self.has_kept |= matches!(state, State::Kept(_));
-        if let Some(known) = self.files.get_mut(&built.file) {
-            known.state = state;
-        }
-        self.publish(built.file);
-    }
-
-    /// Hands a table to the kernel's side, or keeps it until there is room.
-    fn load(&mut self, table: Table) -> State {
-        let parts = parts(&table);
-        if let Ok(loaded) = self.tables.load(&parts, &table.index, &table.rows) {
-            return State::Loaded(loaded);
-        }
-        self.shortage.not_loaded += 1;
-        State::Kept(Box::new(table))
-    }
-
-    /// Gives the tables that are kept here another chance, those that were
-    /// needed last first; what has long not been needed makes room for them.
-    fn load_kept(&mut self) {
-        let mut kept: Vec<(u64, FileId)> = self
-            .files
-            .iter()
-            .filter(|(_, known)| matches!(known.state, State::Kept(_)))
-            .map(|(id, known)| (known.used, *id))
-            .collect();
-        self.has_kept = !kept.is_empty();
-        kept.sort_unstable_by_key(|(used, _)| Reverse(*used));
-        let mut kept_bytes = 0;
-        for (used, id) in kept {
-            let Some(KnownFile {
-                state: State::Kept(table),
-                ..
-            }) = self.files.get(&id)
-            else {
-                continue;
-            };
-            let bytes = table.bytes();
-            let loaded = self.tables.load(&parts(table), &table.index, &table.rows);
-            match loaded {
-                Ok(loaded) => {
-                    if let Some(known) = self.files.get_mut(&id) {
-                        known.state = State::Loaded(loaded);
-                    }
-                    self.publish(id);
-                }
-                Err(NoRoom) if self.evict_colder_than(used, bytes) => kept_bytes += bytes,
-                Err(NoRoom) if kept_bytes + bytes <= MAX_KEPT_BYTES => kept_bytes += bytes,
-                // To be built again when it is needed again.
-                Err(NoRoom) => {
-                    self.files.remove(&id);
-                }
-            }
-        }
-    }
-
-    /// Takes back tables that were needed long before `used`, until `bytes` of
-    /// them are coming free. Returns whether there were enough.
-    fn evict_colder_than(&mut self, used: u64, bytes: u64) -> bool {
-        let mut coldest: Vec<(u64, FileId, LoadedTable)> = self
-            .files
-            .iter()
-            .filter_map(|(id, known)| match known.state {
-                State::Loaded(table) if known.used + COLD <= used => Some((known.used, *id, table)),
-                _ => None,
-            })
-            .collect();
-        coldest.sort_unstable_by_key(|(used, ..)| *used);
-        let mut freed = 0;
-        for (_, id, table) in coldest {
-            if freed >= bytes {
-                break;
-            }
-            if let Some(known) = self.files.remove(&id) {
-                for name in &known.bound {
-                    self.tables.unbind(*name);
-                }
-            }
-            self.tables.unload(table);
-            self.shortage.evicted += 1;
-            freed += table.bytes();
-        }
-        freed >= bytes
-    }
-}
-
-/// What a table, which goes by addresses, covers of its file.
-fn parts(table: &Table) -> Vec<Part> {
-    let bucket = |address: u64| (address.saturating_sub(table.lowest) >> BUCKET_SHIFT) as u32;
-    let mut parts = Vec::new();
-    for segment in &table.segments {
-        let first_bucket = bucket(segment.address);
-        let end = bucket((segment.address + segment.size).next_multiple_of(BUCKET_BYTES));
-        parts.push(Part {
-            first_offset: segment.file_offset & !(BUCKET_BYTES - 1),
-            buckets: end - first_bucket,
-            first_bucket,
-        });
-    }
-    parts
 }
 
 /// The rule at an offset of a file, from a table that is kept here.

@@ -8,6 +8,7 @@ use framehop::{ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder as _};
 use gimli::{BaseAddresses, DebugFrame, EhFrame, EhFrameHdr, LittleEndian, UnwindSection};
 
 use super::row::{Describe, Incapable, Judge, Slice, Visitor, look};
+use crate::object::Contents;
 use crate::object::unwind::{CallFrames, Machine, Segment};
 
 /// Addresses of which is remembered whether framehop can walk them.
@@ -44,9 +45,10 @@ pub(super) struct WalkedFile {
 }
 
 impl WalkedFile {
-    /// From the bytes of an ELF file; none if it is no such program.
-    pub fn new(file: &[u8]) -> Option<Self> {
-        let frames = CallFrames::read(file).ok()?;
+    /// Of an ELF file; none if it is no such program, or if it has more call
+    /// frame information than so many bytes.
+    pub fn new(file: &dyn Contents, max_bytes: u64) -> Option<Self> {
+        let frames = CallFrames::read(file, max_bytes).ok()?;
         if frames.machine != Machine::X86_64 {
             return None;
         }

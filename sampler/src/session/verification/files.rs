@@ -7,8 +7,6 @@ use super::file::WalkedFile;
 use crate::object::{FileId, PinnedFile};
 use crate::symbolize;
 
-/// Bytes of call frame information that are kept, but for the last file.
-const MAX_KEPT_BYTES: usize = 64 << 20;
 /// Files that are kept, those included that cannot be walked.
 const MAX_KEPT_FILES: usize = 1_024;
 
@@ -30,19 +28,26 @@ pub(super) struct Files {
     vdso: Option<Arc<PinnedFile>>,
     kept: HashMap<FileId, Kept>,
     kept_bytes: usize,
+    max_kept_bytes: usize,
     /// Counts up with each use.
     now: u64,
 }
 
 impl Files {
-    /// None yet.
-    pub fn new() -> Self {
+    /// None yet; later so many bytes of call frame information.
+    pub fn new(max_kept_bytes: usize) -> Self {
         Self {
             vdso: symbolize::pin_vdso().ok(),
             kept: HashMap::new(),
             kept_bytes: 0,
+            max_kept_bytes,
             now: 0,
         }
+    }
+
+    /// Bytes that may be held of one file.
+    pub fn max_bytes(&self) -> u64 {
+        self.max_kept_bytes as u64
     }
 
     /// The code that the kernel puts into every process.
@@ -63,12 +68,12 @@ impl Files {
 
     fn read(&mut self, file: &Arc<PinnedFile>) {
         let walked = file
-            .read_whole()
+            .contents()
             .inspect_err(|error| {
                 tracing::debug!(path = %file.path.display(), %error, "cannot be read for a check");
             })
             .ok()
-            .and_then(|bytes| WalkedFile::new(&bytes));
+            .and_then(|contents| WalkedFile::new(&contents, self.max_kept_bytes as u64));
         let kept = Kept {
             _file: Arc::clone(file),
             walked,
@@ -80,7 +85,8 @@ impl Files {
     }
 
     fn make_room(&mut self, bytes: usize) {
-        while self.kept.len() >= MAX_KEPT_FILES || self.kept_bytes + bytes > MAX_KEPT_BYTES {
+        while self.kept.len() >= MAX_KEPT_FILES || self.kept_bytes + bytes > self.max_kept_bytes
+        {
             let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.used);
             let Some(id) = oldest.map(|(id, _)| *id) else {
                 return;

@@ -29,8 +29,6 @@ pub use self::report::{Disagreement, Verified, VisitedFrame};
 use self::row::Incapable;
 use crate::process::AddressSpace;
 
-/// Bytes of copies that wait to be walked, at most.
-const MAX_WAITING_BYTES: usize = 64 << 20;
 /// How long a recording that is over waits for the last walks.
 const LAST_WALKS: Duration = Duration::from_secs(10);
 
@@ -72,6 +70,7 @@ impl Order {
 pub struct Verification {
     orders: Sender<Order>,
     waiting_bytes: Arc<AtomicUsize>,
+    max_waiting_bytes: usize,
     handed_over: u64,
     dropped: u64,
     found: Arc<Mutex<Verified>>,
@@ -80,8 +79,10 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// Starts the thread.
-    pub fn start() -> io::Result<Self> {
+    /// Starts the thread, which holds so many bytes: of copies that wait and of
+    /// files that were walked, half each.
+    pub fn start(max_bytes: u64) -> io::Result<Self> {
+        let half_bytes = usize::try_from(max_bytes / 2).unwrap_or(usize::MAX);
         let (orders, ordered) = mpsc::channel();
         let (alive, ended) = mpsc::channel();
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
@@ -91,11 +92,12 @@ impl Verification {
             .name("verify-unwind".to_owned())
             .spawn(move || {
                 let _alive: Sender<()> = alive;
-                check_all(&ordered, &bytes, &results);
+                check_all(&ordered, &bytes, &results, half_bytes);
             })?;
         Ok(Self {
             orders,
             waiting_bytes,
+            max_waiting_bytes: half_bytes,
             handed_over: 0,
             dropped: 0,
             found,
@@ -115,7 +117,7 @@ impl Verification {
         };
         let bytes = order.bytes();
         let waiting = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if waiting + bytes <= MAX_WAITING_BYTES && self.orders.send(order).is_ok() {
+        if waiting + bytes <= self.max_waiting_bytes && self.orders.send(order).is_ok() {
             self.handed_over += 1;
         } else {
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -136,8 +138,13 @@ impl Verification {
     }
 }
 
-fn check_all(orders: &Receiver<Order>, waiting_bytes: &AtomicUsize, found: &Mutex<Verified>) {
-    let mut files = Files::new();
+fn check_all(
+    orders: &Receiver<Order>,
+    waiting_bytes: &AtomicUsize,
+    found: &Mutex<Verified>,
+    max_kept_bytes: usize,
+) {
+    let mut files = Files::new(max_kept_bytes);
     for order in orders {
         let found = || found.lock().unwrap_or_else(PoisonError::into_inner);
         let is_shown = found().has_room_to_show();

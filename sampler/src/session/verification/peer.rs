@@ -147,8 +147,8 @@ fn visited(
     frame.place = format!("{path} {linked:#x}");
     frame.row = walked.row(linked);
     let table = tables.entry(file.id).or_insert_with(|| {
-        let bytes = file.read_whole().ok()?;
-        unwind::build(&bytes).ok()
+        let contents = file.contents().ok()?;
+        unwind::build_within(&contents, files.max_bytes()).ok()
     });
     if let Some(rule) = table.as_ref().and_then(|table| table.rule_at(linked)) {
         frame.rule = format!("{:?}", Rule::unpack(rule));

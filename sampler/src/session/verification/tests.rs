@@ -118,7 +118,7 @@ fn checked(frames: &[u64], stack: &(StackCopy, Vec<u64>, Arc<AddressSpace>)) -> 
 fn walked(stack: &(StackCopy, Vec<u64>, Arc<AddressSpace>)) -> Vec<u64> {
     let (copy, words, space) = stack;
     let mut peer = PeerWalk::new(copy, words, space);
-    let mut files = Files::new();
+    let mut files = Files::new(64 << 20);
     let mut frames = vec![copy.registers[RegisterLayout::X86_64.program_counter as usize]];
     loop {
         match peer.step(&mut files) {
@@ -134,7 +134,7 @@ fn a_whole_walk_agrees_and_a_falsified_one_does_not() {
     let stack = own_stack();
     let frames = walked(&stack);
     assert!(frames.len() > 5, "{frames:x?}");
-    let mut files = Files::new();
+    let mut files = Files::new(64 << 20);
     let whole = Checked {
         verdict: Verdict::Agrees,
         callers: frames.len() as u64 - 1,
@@ -167,7 +167,7 @@ fn the_thread_counts_what_it_was_given() {
     let frames = walked(&stack);
     let mut wrong = frames.clone();
     wrong[1] += 1;
-    let mut verification = Verification::start().unwrap();
+    let mut verification = Verification::start(64 << 20).unwrap();
     for frames in [&frames, &wrong, &frames] {
         verification.hand_over(CheckedWalk {
             pid: 1,
@@ -188,7 +188,7 @@ fn what_belongs_to_no_file_or_to_a_narrow_program_is_not_compared() {
     let mut stack = own_stack();
     let frames = walked(&stack);
     stack.2 = Arc::default();
-    let mut files = Files::new();
+    let mut files = Files::new(64 << 20);
     let found = check(&checked(&frames, &stack), true, &mut files);
     assert_eq!(found.verdict, Verdict::FramehopFailed(Incapable::NoFile));
     let layout = RegisterLayout::X86_64;
@@ -203,6 +203,6 @@ fn a_copy_that_ends_within_the_stack_is_no_disagreement() {
     let frames = walked(&stack);
     stack.1.truncate(1);
     stack.0.bytes = 8;
-    let found = check(&checked(&frames, &stack), true, &mut Files::new());
+    let found = check(&checked(&frames, &stack), true, &mut Files::new(64 << 20));
     assert_eq!(found.verdict, Verdict::CopyTooShort);
 }

@@ -13,6 +13,7 @@ mod hostile;
 mod kernel;
 mod ledger;
 mod lifecycle;
+mod memory;
 mod names;
 mod outcomes;
 mod outputs;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         tables::trials(),
         crowded::trials(),
         debugger::trials(),
+        memory::trials(),
         verification::trials(),
         formats::trials(),
         split::trials(),

@@ -124,10 +124,8 @@ impl Programs {
             let generation = MappedArray::<u64>::new(self.map("GENERATION")?, 1);
             let states = MappedArray::<CpuState>::new(self.map("CPUS")?, 2 * cpus);
             let regions = MappedArray::<Region>::new(self.map("REGIONS")?, 2 * cpus);
-            let copies = MappedArray::<CopyChunk>::new(
-                self.map("COPIES")?,
-                self.sizes.copies() as usize,
-            );
+            let copies =
+                MappedArray::<CopyChunk>::new(self.map("COPIES")?, self.sizes.copies() as usize);
             Ok(Drain::new(
                 generation.map_err(map_error("map the generation"))?,
                 states.map_err(map_error("map the counters"))?,

@@ -127,7 +127,7 @@ mod tests {
             grown(|sizes| sizes.copy_chunks += 2),
             2 * MapSizes::copy_chunk_bytes(1)
         );
-        assert!(grown(|sizes| sizes.tracks_processes = true) > 5 << 20);
+        assert!(grown(|sizes| sizes.tracks_processes = true) > 4 << 20);
         assert!(grown(|sizes| sizes.cpus = 2) > 2 * 480 * 1024);
     }
 }

@@ -37,7 +37,7 @@ const TABLES: Claim = Claim::new(1, 4);
 /// generation, which depends on the host.
 const COPIES: Claim = Claim::new(0, 1);
 /// Building tables. The weight is that of the largest compilers.
-const BUILDERS: Claim = Claim::new(12, 5);
+const BUILDERS: Claim = Claim::new(12, 3);
 /// Tables that found no room in the kernel.
 const KEPT_TABLES: Claim = Claim::new(1, 1);
 /// Copies that wait for tables.
@@ -47,7 +47,7 @@ const CHECKS: Claim = Claim::new(4, 4);
 /// The parsers of symbols and debug information.
 const PARSERS: Claim = Claim::new(8, 3);
 /// The program, processes, samples, names, the profile that is written.
-const RECORDING: Claim = Claim::new(24, 2);
+const RECORDING: Claim = Claim::new(24, 4);
 
 /// Chunks of copies that a CPU has for each generation, at most.
 const MAX_COPY_CHUNKS: u64 = 8;
@@ -55,6 +55,7 @@ const MAX_COPY_CHUNKS: u64 = 8;
 const MAX_COPY_BYTES: u64 = 32 * MIB;
 
 /// What a recording needs room for.
+#[expect(clippy::struct_excessive_bools, reason = "each is a room of its own")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
     /// Possible CPUs.
@@ -118,14 +119,14 @@ impl fmt::Display for Size {
 
 impl Needs {
     /// The smallest budget that works, a whole number of MiB.
-    pub fn smallest_bytes(&self) -> u64 {
+    pub fn smallest_bytes(self) -> u64 {
         let floors: u64 = self.claims().map(|claim| claim.floor).sum();
         (self.smallest_maps().bytes() + floors).next_multiple_of(MIB)
     }
 
     /// Divides the budget that was asked for, or one that is as small as can be
     /// where a host needs more than is taken unasked.
-    pub fn divide(&self, asked_bytes: Option<u64>) -> Result<Shares, TooSmall> {
+    pub fn divide(self, asked_bytes: Option<u64>) -> Result<Shares, TooSmall> {
         let smallest_bytes = self.smallest_bytes();
         let budget_bytes = asked_bytes.unwrap_or(DEFAULT_MEMORY_BYTES.max(smallest_bytes));
         if budget_bytes < smallest_bytes {
@@ -166,21 +167,15 @@ impl Needs {
     }
 
     /// The rooms that there are.
-    fn claims(&self) -> impl Iterator<Item = &'static Claim> {
-        let tables = [
-            &TABLES,
-            &COPIES,
-            &BUILDERS,
-            &KEPT_TABLES,
-            &WAITING_COPIES,
-        ];
-        let tables = tables.into_iter().filter(|_| self.tables);
+    fn claims(self) -> impl Iterator<Item = &'static Claim> {
+        let tables = [&TABLES, &COPIES, &BUILDERS, &KEPT_TABLES, &WAITING_COPIES];
+        let tables = tables.into_iter().filter(move |_| self.tables);
         let checks = self.checks.then_some(&CHECKS);
         tables.chain(checks).chain([&PARSERS, &RECORDING])
     }
 
     /// The maps without the rooms that have a claim.
-    fn smallest_maps(&self) -> MapSizes {
+    fn smallest_maps(self) -> MapSizes {
         MapSizes {
             cpus: self.cpus,
             tracks_processes: self.tracks_processes,
@@ -246,7 +241,7 @@ mod tests {
                 tracks_processes: bits & 1 != 0,
                 follows_forks: bits & 2 != 0,
                 tables: bits & 4 != 0,
-                checks: bits & 12 == 12,
+                checks: bits & 0b1100 == 0b1100,
             })
         })
     }

@@ -64,7 +64,9 @@ pub fn rss_bytes() -> u64 {
 /// The most memory that [`rss_bytes`] has seen, and the most that files backed.
 pub fn peak_bytes() -> [u64; 2] {
     rss_bytes();
-    PEAK_BYTES.each_ref().map(|peak| peak.load(Ordering::Relaxed))
+    PEAK_BYTES
+        .each_ref()
+        .map(|peak| peak.load(Ordering::Relaxed))
 }
 
 fn parse_bytes(status: &str, names: &[&str]) -> u64 {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::io::unix::AsyncFd;
 
 use super::attribution::Attribution;
-use super::budget::{DEFAULT_MEMORY_BYTES, Shares};
+use super::budget::Shares;
 use super::command::HeldCommand;
 use super::cost;
 use super::error::{SessionError, system};
@@ -16,8 +16,8 @@ use super::ledger::{CpuAccount, Ledger};
 use super::options::{Options, Scope};
 use super::recording::{Lifecycle, Recording};
 use super::scope::{self, TargetError};
-use super::starting::{bring_into_scope, load, open_file_limit};
-use super::unwinding::{TableRoom, Unwinding};
+use super::starting::{bring_into_scope, load, open_file_limit, shares, start_unwinding};
+use super::unwinding::Unwinding;
 use super::verification::Verification;
 use super::waiting::{any_readable_from, sleep_until, wait_for_all, watch};
 use crate::probe::host::{HostFacts, cpus};
@@ -109,14 +109,7 @@ impl Running {
         open_files: libc::rlimit,
     ) -> Result<Self, SessionError> {
         let targets = targets(&options.scope)?;
-        let shares = check_memory(&options)?;
-        tracing::info!("{shares}");
-        if options.memory_bytes.is_none() && shares.budget_bytes > DEFAULT_MEMORY_BYTES {
-            tracing::warn!(
-                bytes = shares.budget_bytes,
-                "this host has so many CPUs that the usual memory budget is too small for it"
-            );
-        }
+        let shares = shares(&options)?;
         let (programs, settings) = load(&options, facts, shares.maps)?;
         let drain = programs.drain()?;
 
@@ -132,22 +125,7 @@ impl Running {
             _ => None,
         };
         let watched = bring_into_scope(&options.scope, &programs, &targets, command.as_ref())?;
-        let mut unwinding = if options.wants_tables() {
-            let tables = programs.tables()?;
-            let room = TableRoom {
-                builders_bytes: shares.builders_bytes,
-                kept_bytes: shares.kept_tables_bytes,
-            };
-            let started = Unwinding::start(
-                tables,
-                room,
-                settings.limits.user_frames,
-                options.scope.may_grow(),
-            );
-            Some(started.map_err(system("start the building of unwind tables"))?)
-        } else {
-            None
-        };
+        let mut unwinding = start_unwinding(&options, &programs, &settings, &shares)?;
         let verification = if options.wants_tables() && options.check_every > 0 {
             let started = Verification::start(shares.checks_bytes);
             Some(started.map_err(system("start the check of the walk"))?)
@@ -535,13 +513,6 @@ impl Running {
         let descriptors = descriptors.map_err(system("wait for process events"))?;
         descriptors.into_iter().map(watch).collect()
     }
-}
-
-/// What each room of a recording may take; refuses a budget that is too small.
-pub fn check_memory(options: &Options) -> Result<Shares, SessionError> {
-    let possible = cpus::possible().map_err(system("list the possible CPUs"))?;
-    let possible_cpus = possible.last().map_or(1, |last| last + 1);
-    Ok(options.needs(possible_cpus).divide(options.memory_bytes)?)
 }
 
 /// The processes that were asked for by ID.

@@ -6,13 +6,59 @@ use std::os::fd::AsFd as _;
 
 use sampler_common::Settings;
 
+use super::budget::{DEFAULT_MEMORY_BYTES, Shares};
 use super::command::HeldCommand;
 use super::error::{SessionError, system};
 use super::options::{Options, Scope};
 use super::scope::{self, Target};
 use super::settings;
-use crate::probe::host::HostFacts;
+use super::unwinding::{TableRoom, Unwinding};
+use crate::probe::host::{HostFacts, cpus};
 use crate::probe::{self, MapSizes, Programs};
+
+/// Refuses a memory budget that is too small.
+pub fn check_memory(options: &Options) -> Result<Shares, SessionError> {
+    let possible = cpus::possible().map_err(system("list the possible CPUs"))?;
+    let possible_cpus = possible.last().map_or(1, |last| last + 1);
+    Ok(options.needs(possible_cpus).divide(options.memory_bytes)?)
+}
+
+/// What each room of a recording may take, which is logged.
+pub(super) fn shares(options: &Options) -> Result<Shares, SessionError> {
+    let shares = check_memory(options)?;
+    tracing::info!("{shares}");
+    if options.memory_bytes.is_none() && shares.budget_bytes > DEFAULT_MEMORY_BYTES {
+        tracing::warn!(
+            bytes = shares.budget_bytes,
+            "the usual memory budget is too small for this many CPUs: it is raised"
+        );
+    }
+    Ok(shares)
+}
+
+/// Starts what supplies the walk by tables, if stacks are walked so.
+pub(super) fn start_unwinding(
+    options: &Options,
+    programs: &Programs,
+    settings: &Settings,
+    shares: &Shares,
+) -> Result<Option<Unwinding>, SessionError> {
+    if !options.wants_tables() {
+        return Ok(None);
+    }
+    let room = TableRoom {
+        builders_bytes: shares.builders_bytes,
+        kept_bytes: shares.kept_tables_bytes,
+    };
+    Unwinding::start(
+        programs.tables()?,
+        room,
+        settings.limits.user_frames,
+        options.scope.may_grow(),
+    )
+    .map(Some)
+    .map_err(system("start the building of unwind tables"))
+}
 
 /// Loads the programs for this host and these options; returns what they were
 /// told, too.

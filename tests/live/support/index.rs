@@ -19,6 +19,7 @@ pub struct Index {
     pub frames: Frames,
     pub lifecycle: Lifecycle,
     pub cost: Cost,
+    pub unwind_tables: Tables,
     pub verification: Option<Verification>,
     pub files: Vec<File>,
 }
@@ -70,8 +71,21 @@ pub struct Cost {
     pub bpf_ns_method: String,
     pub bpf_runs: u64,
     pub peak_rss_bytes: u64,
+    pub file_backed_rss_bytes: u64,
     pub bpf_map_bytes: u64,
+    pub memory_budget_bytes: u64,
     pub finish_ns: u64,
+}
+
+#[derive(Deserialize)]
+pub struct Tables {
+    pub built: u64,
+    pub rows: u64,
+    pub bytes: u64,
+    pub refused: u64,
+    pub not_loaded: u64,
+    pub evicted: u64,
+    pub dropped: u64,
 }
 
 #[derive(Deserialize)]
@@ -224,6 +238,14 @@ impl Index {
     /// The sums that the contract promises, whatever was recorded.
     fn check(&self) -> Verdict {
         self.ledger.check()?;
+        let tables = &self.unwind_tables;
+        ensure!(
+            tables.bytes >= 4 * tables.rows && tables.rows >= tables.built,
+            "{} tables of {} rows take {} bytes",
+            tables.built,
+            tables.rows,
+            tables.bytes
+        );
         if let Some(verification) = &self.verification {
             verification.check()?;
         }

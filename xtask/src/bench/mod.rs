@@ -3,6 +3,7 @@
 mod bpf_stats;
 mod completeness;
 mod completeness_report;
+mod host;
 mod overhead;
 mod profiler;
 mod report;
@@ -22,6 +23,9 @@ pub enum Bench {
     Completeness(completeness::Args),
     /// What is seen of processes that live for some milliseconds
     ShortLived(short_lived::Args),
+    /// What recording a host with thousands of processes takes, and whether that
+    /// stays within the memory budget
+    Host(host::Args),
     /// What a complete user stack costs in the kernel, beside other profilers
     Walk(walk::Args),
 }
@@ -32,6 +36,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::Overhead(args) => overhead::run(args),
         Bench::Completeness(args) => completeness::run(args),
         Bench::ShortLived(args) => short_lived::run(args),
+        Bench::Host(args) => host::run(args),
         Bench::Walk(args) => walk::run(args),
     }
 }

@@ -18,12 +18,14 @@ use super::landmark::{Landmark, landmark, takes_stack};
 use super::padding::is_padding;
 use super::parse::{Entry, unsupported};
 use super::rows::Rows;
-use super::{MAX_WINDOW_BYTES, Machine, Tally};
+use super::{Machine, Tally};
 
 /// Code at the start of a program that is taken as its entry, in bytes: the
 /// entry of ld.so has 62, others less.
 const MAX_ENTRY_BYTES: u64 = 64;
 
+/// The least code of one gap that is looked at together, in bytes.
+const MIN_WINDOW_BYTES: u64 = 64 << 10;
 /// Code looked at for how a function starts, in bytes.
 const START_BYTES: u64 = 16;
 
@@ -70,6 +72,8 @@ pub(super) struct Gaps<'i, 'a> {
     image: &'i Image<'a>,
     lowest: u64,
     described: Described,
+    /// Code of one gap that is looked at together, in bytes.
+    window_bytes: u64,
     /// Where functions start, looked up for the first gap.
     starts: OnceCell<Vec<u64>>,
     entry: Option<u64>,
@@ -77,11 +81,12 @@ pub(super) struct Gaps<'i, 'a> {
 }
 
 impl<'i, 'a> Gaps<'i, 'a> {
-    pub fn new(image: &'i Image<'a>, lowest: u64, described: Described) -> Self {
+    pub fn new(image: &'i Image<'a>, lowest: u64, described: Described, window_bytes: u64) -> Self {
         Self {
             image,
             lowest,
             described,
+            window_bytes: window_bytes.max(MIN_WINDOW_BYTES),
             starts: OnceCell::new(),
             entry: image.entry(),
             rules: GapRules::of(image.machine),
@@ -129,7 +134,7 @@ impl<'i, 'a> Gaps<'i, 'a> {
 
     /// Where the window that starts at an address ends.
     fn border(&self, from: u64, to: u64) -> u64 {
-        let end = from.saturating_add(MAX_WINDOW_BYTES);
+        let end = from.saturating_add(self.window_bytes);
         if end >= to {
             return to;
         }
@@ -180,12 +185,14 @@ impl<'i, 'a> Gaps<'i, 'a> {
         let mut plain = Rows::starting_with(unsupported(image.machine));
         self.fill_plainly(from, code, starts, entry, &mut plain);
         let runs = match image.machine {
-            Machine::X86_64 if follows && self.described != Described::Unreadably => flow::runs(&Gap {
-                code,
-                address: from,
-                starts,
-                entry: entry.map(|entry| (entry, MAX_ENTRY_BYTES as u32)),
-            }),
+            Machine::X86_64 if follows && self.described != Described::Unreadably => {
+                flow::runs(&Gap {
+                    code,
+                    address: from,
+                    starts,
+                    entry: entry.map(|entry| (entry, MAX_ENTRY_BYTES as u32)),
+                })
+            }
             _ => Vec::new(),
         };
         self.overlay(self.relative(from), code.len() as u32, &plain, &runs, rows);

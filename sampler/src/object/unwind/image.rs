@@ -261,9 +261,7 @@ impl<'a> Image<'a> {
         let count = (table.sh_size(LITTLE) / SYMBOL_BYTES).min(MAX_SYMBOLS);
         let mut read = 0;
         while read < count {
-            let offset = table
-                .sh_offset(LITTLE)
-                .saturating_add(read * SYMBOL_BYTES);
+            let offset = table.sh_offset(LITTLE).saturating_add(read * SYMBOL_BYTES);
             let wanted = (count - read).min(SYMBOLS_AT_ONCE);
             let Some(symbols) = records::<Sym64<LittleEndian>>(self.file, offset, wanted, wanted)
             else {
@@ -274,10 +272,8 @@ impl<'a> Image<'a> {
             starts.extend(symbols.iter().filter_map(|symbol| {
                 let defined = symbol.st_shndx.get(LITTLE) != elf::SHN_UNDEF;
                 let address = symbol.st_value.get(LITTLE);
-                (defined
-                    && symbol.st_type() == elf::STT_FUNC
-                    && self.segment_of(address).is_some())
-                .then_some(address)
+                (defined && symbol.st_type() == elf::STT_FUNC && self.segment_of(address).is_some())
+                    .then_some(address)
             }));
             if !self.room.take(8 * (starts.len() - before) as u64) {
                 return;
@@ -325,10 +321,7 @@ fn sections(file: &dyn Contents, header: &Header) -> Option<Vec<SectionHeader64<
 }
 
 /// The one that holds the counts that have no room in the file's header.
-fn first_section(
-    file: &dyn Contents,
-    header: &Header,
-) -> Option<SectionHeader64<LittleEndian>> {
+fn first_section(file: &dyn Contents, header: &Header) -> Option<SectionHeader64<LittleEndian>> {
     let offset = header.e_shoff(LITTLE);
     let whole = size_of::<SectionHeader64<LittleEndian>>();
     if offset == 0 || usize::from(header.e_shentsize(LITTLE)) != whole {

@@ -48,7 +48,9 @@ pub const MAX_SPAN_BYTES: u64 = 1 << 30;
 pub const MAX_ROWS: usize = 8 << 20;
 /// Code that is looked at together, in bytes; what nothing describes and is
 /// more is cut where a function starts, if it is known where.
-pub const MAX_WINDOW_BYTES: u64 = 4 << 20;
+const MAX_WINDOW_BYTES: u64 = 4 << 20;
+/// The part of what is left to hold that such code may take.
+const WINDOW_PARTS: u64 = 4;
 
 /// Whose instructions a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -152,8 +154,8 @@ pub fn build(file: &[u8]) -> Result<Table, BuildError> {
 }
 
 /// Builds the table of an ELF file and holds no more than so many bytes for it:
-/// the sections that describe the code and what is made of them, the table
-/// included; and [`MAX_WINDOW_BYTES`] of code besides.
+/// the sections that describe the code, what is made of them, the table included,
+/// and the code that is looked at.
 pub fn build_within(file: &dyn Contents, max_bytes: u64) -> Result<Table, BuildError> {
     let room = Room::of(max_bytes);
     let table = build_in(file, &room);
@@ -179,9 +181,16 @@ fn build_in(file: &dyn Contents, room: &Room) -> Result<Table, BuildError> {
     if room.is_exceeded() {
         return Err(BuildError::NoRoom(before_bytes));
     }
+    let window_bytes = MAX_WINDOW_BYTES.min(room.left_bytes() / WINDOW_PARTS);
+    room.take(window_bytes);
     let max_rows = room.items(size_of::<RuleFrom>(), MAX_ROWS);
     let mut rows = Rows::at_most(max_rows, parse::unsupported(image.machine));
-    let gaps = gaps::Gaps::new(&image, lowest, Described::by(&entries, &tally));
+    let gaps = gaps::Gaps::new(
+        &image,
+        lowest,
+        Described::by(&entries, &tally),
+        window_bytes,
+    );
     let mut end = 0;
     sections.rows(&entries, &mut rows, &mut tally, |entry, rows, tally| {
         gaps.fill(end, entry.start.into(), true, rows, tally);

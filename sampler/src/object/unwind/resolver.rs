@@ -117,7 +117,7 @@ fn patched(rows: &Rows, patches: &[(u32, PackedRule, PackedRule)]) -> Rows {
     }
     all.sort_by_key(|row| row.at);
     let first = all.first().map_or(Rule::UNSUPPORTED, |row| row.rule);
-    let mut joined = Rows::at_most(rows.max_rows(), first);
+    let mut joined = Rows::at_most(rows.room(), first);
     for row in all {
         joined.push(row.at, row.rule);
     }

@@ -13,9 +13,10 @@ pub(super) struct RuleFrom {
 }
 
 /// Rows in order of address; the first starts at 0.
+#[expect(clippy::struct_field_names, reason = "rows are what it holds")]
 pub(super) struct Rows {
     rows: Vec<RuleFrom>,
-    max_rows: usize,
+    room: usize,
     /// Rows that found no room.
     pub overflowed: bool,
 }
@@ -30,7 +31,7 @@ impl Rows {
     pub fn at_most(max_rows: usize, rule: PackedRule) -> Self {
         Self {
             rows: vec![RuleFrom { at: 0, rule }],
-            max_rows,
+            room: max_rows,
             overflowed: false,
         }
     }
@@ -51,7 +52,7 @@ impl Rows {
         if self.rows.last().is_some_and(|last| last.rule == rule) {
             return;
         }
-        if self.rows.len() >= self.max_rows {
+        if self.rows.len() >= self.room {
             self.overflowed = true;
             return;
         }
@@ -59,8 +60,8 @@ impl Rows {
     }
 
     /// How many there may be.
-    pub fn max_rows(&self) -> usize {
-        self.max_rows
+    pub fn room(&self) -> usize {
+        self.room
     }
 
     /// All of them, in order.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread;
 
-use crate::object::unwind::{self, BuildError, MAX_WINDOW_BYTES, Table};
+use crate::object::unwind::{self, BuildError, Table};
 use crate::object::{FileId, PinnedFile};
 
 /// A table to be built. Ordered by the size of the file.
@@ -101,7 +101,7 @@ impl Builder {
         let (deliver, built) = mpsc::sync_channel(MAX_READY);
         let start = |name: &str, parts: u64, deliver: SyncSender<Built>| {
             let (orders, ordered) = mpsc::channel();
-            let max_bytes = (max_bytes / PARTS * parts).saturating_sub(MAX_WINDOW_BYTES);
+            let max_bytes = max_bytes / PARTS * parts;
             thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(move || {

@@ -15,8 +15,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sampler_common::unwind::x86_64::Rule;
 use sampler_common::unwind::PackedRule;
+use sampler_common::unwind::x86_64::Rule;
 use sampler_common::{Ending, StackCopy, TablePlace};
 
 use self::builder::Builder;

@@ -85,8 +85,7 @@ impl Files {
     }
 
     fn make_room(&mut self, bytes: usize) {
-        while self.kept.len() >= MAX_KEPT_FILES || self.kept_bytes + bytes > self.max_kept_bytes
-        {
+        while self.kept.len() >= MAX_KEPT_FILES || self.kept_bytes + bytes > self.max_kept_bytes {
             let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.used);
             let Some(id) = oldest.map(|(id, _)| *id) else {
                 return;

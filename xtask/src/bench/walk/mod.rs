@@ -5,7 +5,7 @@
 mod machine;
 mod program;
 mod report;
-mod running;
+pub(super) mod running;
 mod spending;
 mod stacks;
 mod subject;

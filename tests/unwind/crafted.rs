@@ -43,6 +43,13 @@ pub fn library(code: &[u8], frames: &Frames) -> Vec<u8> {
     elf.finish()
 }
 
+/// Has the decoder of instructions make its tables, which it does once, at first
+/// use: they are no file's cost.
+pub fn warm_up() {
+    let undescribed = library(&[RETURN; CODE_BYTES], &Frames::default());
+    drop(built(&undescribed));
+}
+
 fn table(frames: &Frames) -> Result<Table, Stop> {
     let (table, cost) = built(&library(&[RETURN; CODE_BYTES], frames)).map_err(Stop::Failed)?;
     if cost.held_bytes > 64 << 10 {

@@ -13,6 +13,7 @@ mod frames;
 mod hostile;
 mod musl;
 mod peer;
+mod pieces;
 mod stopped;
 #[path = "../symbolize/tool.rs"]
 mod tool;
@@ -26,6 +27,7 @@ static ALLOCATOR: cost::Counting = cost::Counting;
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
+    crafted::warm_up();
     let mut trials = stopped::trials();
     trials.extend(musl::trials());
     trials.extend(assembled::trials());
@@ -34,5 +36,6 @@ fn main() -> std::process::ExitCode {
     trials.extend(hostile::trials());
     trials.extend(crafted::trials());
     trials.extend(costly::trials());
+    trials.extend(pieces::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

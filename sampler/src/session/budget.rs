@@ -37,7 +37,7 @@ const TABLES: Claim = Claim::new(1, 4);
 /// generation, which depends on the host.
 const COPIES: Claim = Claim::new(0, 1);
 /// Building tables. The weight is that of the largest compilers.
-const BUILDERS: Claim = Claim::new(12, 3);
+const BUILDERS: Claim = Claim::new(12, 5);
 /// Tables that found no room in the kernel.
 const KEPT_TABLES: Claim = Claim::new(1, 1);
 /// Copies that wait for tables.
@@ -47,7 +47,7 @@ const CHECKS: Claim = Claim::new(4, 4);
 /// The parsers of symbols and debug information.
 const PARSERS: Claim = Claim::new(8, 3);
 /// The program, processes, samples, names, the profile that is written.
-const RECORDING: Claim = Claim::new(24, 4);
+const RECORDING: Claim = Claim::new(24, 3);
 
 /// Chunks of copies that a CPU has for each generation, at most.
 const MAX_COPY_CHUNKS: u64 = 8;

@@ -9,6 +9,7 @@
 //! - Padding never runs and gets no row.
 
 use std::cell::OnceCell;
+use std::ops::RangeInclusive;
 
 use sampler_common::unwind::{PackedRule, aarch64, x86_64};
 
@@ -17,6 +18,7 @@ use super::image::Image;
 use super::landmark::{Landmark, landmark, takes_stack};
 use super::padding::is_padding;
 use super::parse::{Entry, unsupported};
+use super::room::Room;
 use super::rows::Rows;
 use super::{Machine, Tally};
 
@@ -24,8 +26,13 @@ use super::{Machine, Tally};
 /// entry of ld.so has 62, others less.
 const MAX_ENTRY_BYTES: u64 = 64;
 
-/// The least code of one gap that is looked at together, in bytes.
-const MIN_WINDOW_BYTES: u64 = 64 << 10;
+/// Code of one gap that is looked at together, in bytes. A gap that has more, or
+/// more than there is room for, is cut where a function starts, if it is known
+/// where.
+const WINDOW_BYTES: RangeInclusive<u64> = 64 << 10..=16 << 20;
+/// The instructions of a gap that is cut are followed in its first window, if
+/// that is no smaller: what is behind it may call what is in it.
+const MIN_FOLLOWED_BYTES: u64 = 8 << 20;
 /// Code looked at for how a function starts, in bytes.
 const START_BYTES: u64 = 16;
 
@@ -70,10 +77,9 @@ impl Described {
 /// Decides on gaps.
 pub(super) struct Gaps<'i, 'a> {
     image: &'i Image<'a>,
+    room: &'i Room,
     lowest: u64,
     described: Described,
-    /// Code of one gap that is looked at together, in bytes.
-    window_bytes: u64,
     /// Where functions start, looked up for the first gap.
     starts: OnceCell<Vec<u64>>,
     entry: Option<u64>,
@@ -81,12 +87,12 @@ pub(super) struct Gaps<'i, 'a> {
 }
 
 impl<'i, 'a> Gaps<'i, 'a> {
-    pub fn new(image: &'i Image<'a>, lowest: u64, described: Described, window_bytes: u64) -> Self {
+    pub fn new(image: &'i Image<'a>, room: &'i Room, lowest: u64, described: Described) -> Self {
         Self {
             image,
+            room,
             lowest,
             described,
-            window_bytes: window_bytes.max(MIN_WINDOW_BYTES),
             starts: OnceCell::new(),
             entry: image.entry(),
             rules: GapRules::of(image.machine),
@@ -119,11 +125,11 @@ impl<'i, 'a> Gaps<'i, 'a> {
             }
             at = start;
             while at < end {
-                let border = self.border(at, end);
+                let border = self.border(at, end, rows);
                 let entry_behind = entry_behind && border == to;
-                // Following instructions has a bound for each gap, which the
-                // first window's use up.
-                self.fill_code(at, border, entry_behind, at == start, rows, tally);
+                // What may be looked at in a gap is used up by the first window.
+                let follows = at == start && (border == end || border - at >= MIN_FOLLOWED_BYTES);
+                self.fill_code(at, border, entry_behind, follows, rows, tally);
                 at = border;
             }
         }
@@ -132,9 +138,13 @@ impl<'i, 'a> Gaps<'i, 'a> {
         }
     }
 
-    /// Where the window that starts at an address ends.
-    fn border(&self, from: u64, to: u64) -> u64 {
-        let end = from.saturating_add(self.window_bytes);
+    /// Where the window that starts at an address ends: it may take half of the
+    /// room that is left beside the rows.
+    fn border(&self, from: u64, to: u64, rows: &Rows) -> u64 {
+        let rows_bytes = size_of_val(rows.as_slice()) as u64;
+        let left_bytes = self.room.left_bytes().saturating_sub(rows_bytes);
+        let window_bytes = (left_bytes / 2).clamp(*WINDOW_BYTES.start(), *WINDOW_BYTES.end());
+        let end = from.saturating_add(window_bytes);
         if end >= to {
             return to;
         }
@@ -207,16 +217,17 @@ impl<'i, 'a> Gaps<'i, 'a> {
         entry: Option<u64>,
         rows: &mut Rows,
     ) {
+        let to = from + code.len() as u64;
         let mut borders: Vec<u64> = starts
             .iter()
             .copied()
-            .filter(|start| *start > from)
+            // Less of the code may be there than the gap is long.
+            .filter(|start| *start > from && *start < to)
             .filter(|start| entry.is_none_or(|entry| start.abs_diff(entry) >= MAX_ENTRY_BYTES))
             .collect();
-        borders.extend(entry.filter(|entry| *entry > from));
+        borders.extend(entry.filter(|entry| *entry > from && *entry < to));
         borders.sort_unstable();
         let mut start = from;
-        let to = from + code.len() as u64;
         for end in borders.into_iter().chain([to]) {
             let piece = &code[((start - from) as usize).min(code.len())..];
             let piece = &piece[..piece.len().min((end - start) as usize)];

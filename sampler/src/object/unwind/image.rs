@@ -10,7 +10,7 @@ use object::elf::{
     PT_GNU_EH_FRAME, PT_INTERP, PT_LOAD, ProgramHeader64, SectionHeader64, Sym64,
 };
 use object::pod::{self, Pod};
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
+use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _};
 
 use super::landmark::is_entry;
 use super::room::Room;
@@ -28,12 +28,18 @@ const MAX_NAME_BYTES: u64 = 1 << 20;
 const MAX_UNPACKED_BYTES: u64 = 64 << 20;
 /// Symbols looked at in each of two tables.
 const MAX_SYMBOLS: u64 = 4 << 20;
-/// Symbols that are read at once.
-const SYMBOLS_AT_ONCE: u64 = 4 << 10;
+/// Section headers and symbols that are read at once.
+const RECORDS_AT_ONCE: u64 = 256;
+/// The sections that are looked for, by name and by type.
+const SECTION_NAMES: [&[u8]; 4] = [b".eh_frame", b".debug_frame", b".text", b".got"];
+const SECTION_TYPES: [u32; 2] = [elf::SHT_SYMTAB, elf::SHT_DYNSYM];
+/// As many of these as are kept of a file.
+const MAX_KEPT_SECTIONS: usize = 64;
 /// Code at an entry that is looked at, in bytes.
 const ENTRY_BYTES: u64 = 16;
 
 type Header = FileHeader64<LittleEndian>;
+type SectionHeader = SectionHeader64<LittleEndian>;
 
 const LITTLE: LittleEndian = LittleEndian;
 
@@ -50,7 +56,7 @@ pub(super) struct Image<'a> {
     file: &'a dyn Contents,
     room: &'a Room,
     header: Header,
-    sections: Vec<SectionHeader64<LittleEndian>>,
+    sections: Vec<SectionHeader>,
     section_names: Cow<'a, [u8]>,
     segments: Vec<ProgramHeader64<LittleEndian>>,
     /// Whose instructions it holds.
@@ -75,18 +81,12 @@ impl<'a> Image<'a> {
             other => return Err(BuildError::OtherMachine(other)),
         };
         let segments = segments(file, &header).ok_or(BuildError::NotElf)?;
-        // Section headers are not loaded, so they may be missing or cut off.
-        let sections = sections(file, &header).unwrap_or_default();
-        let names = sections.get(usize::from(header.e_shstrndx(LITTLE)));
-        let section_names = names.and_then(|names| {
-            let bytes = names.sh_size(LITTLE).min(MAX_NAME_BYTES);
-            file.read(names.sh_offset(LITTLE), bytes as usize)
-        });
+        let (sections, section_names) = sections(file, &header).unwrap_or_default();
         Ok(Self {
             file,
             room,
             header,
-            section_names: section_names.unwrap_or_default(),
+            section_names,
             sections,
             machine,
             executable: executable(&segments, file.size_bytes())?,
@@ -107,13 +107,10 @@ impl<'a> Image<'a> {
         (program || is_entry(self.machine, &code)).then_some(entry)
     }
 
-    fn section(&self, name: &[u8]) -> Option<&SectionHeader64<LittleEndian>> {
-        self.sections.iter().find(|section| {
-            self.section_names
-                .get(section.sh_name(LITTLE) as usize..)
-                .and_then(|rest| rest.strip_prefix(name))
-                .is_some_and(|rest| rest.first() == Some(&0))
-        })
+    fn section(&self, name: &[u8]) -> Option<&SectionHeader> {
+        self.sections
+            .iter()
+            .find(|section| is_named(section, &self.section_names, name))
     }
 
     /// The virtual address of a section, for pointers relative to it.
@@ -242,7 +239,7 @@ impl<'a> Image<'a> {
     /// Labels without a type are none: assembly has them inside functions.
     pub fn function_starts(&self) -> Vec<u64> {
         let mut starts = Vec::new();
-        for kind in [elf::SHT_SYMTAB, elf::SHT_DYNSYM] {
+        for kind in SECTION_TYPES {
             let table = self
                 .sections
                 .iter()
@@ -256,13 +253,13 @@ impl<'a> Image<'a> {
         starts
     }
 
-    fn read_function_starts(&self, table: &SectionHeader64<LittleEndian>, starts: &mut Vec<u64>) {
+    fn read_function_starts(&self, table: &SectionHeader, starts: &mut Vec<u64>) {
         const SYMBOL_BYTES: u64 = size_of::<Sym64<LittleEndian>>() as u64;
         let count = (table.sh_size(LITTLE) / SYMBOL_BYTES).min(MAX_SYMBOLS);
         let mut read = 0;
         while read < count {
             let offset = table.sh_offset(LITTLE).saturating_add(read * SYMBOL_BYTES);
-            let wanted = (count - read).min(SYMBOLS_AT_ONCE);
+            let wanted = (count - read).min(RECORDS_AT_ONCE);
             let Some(symbols) = records::<Sym64<LittleEndian>>(self.file, offset, wanted, wanted)
             else {
                 return;
@@ -312,18 +309,60 @@ fn segments(file: &dyn Contents, header: &Header) -> Option<Vec<ProgramHeader64<
     records(file, offset, count, MAX_PROGRAM_HEADERS)
 }
 
-fn sections(file: &dyn Contents, header: &Header) -> Option<Vec<SectionHeader64<LittleEndian>>> {
+/// Those of the section headers that matter here, with the names of all: none
+/// if they are missing or cut off, since they are not loaded.
+fn sections<'a>(
+    file: &'a dyn Contents,
+    header: &Header,
+) -> Option<(Vec<SectionHeader>, Cow<'a, [u8]>)> {
+    let first = header.e_shoff(LITTLE);
     let count = match header.e_shnum(LITTLE) {
         0 => first_section(file, header)?.sh_size(LITTLE),
         count => count.into(),
     };
-    records(file, header.e_shoff(LITTLE), count, MAX_SECTIONS)
+    let size_bytes = size_of::<SectionHeader>() as u64;
+    let end = first.checked_add(count.checked_mul(size_bytes)?)?;
+    if first == 0 || end > file.size_bytes() || u64::from(header.e_shentsize(LITTLE)) != size_bytes
+    {
+        return None;
+    }
+    let names_at = first + u64::from(header.e_shstrndx(LITTLE)) * size_bytes;
+    let names = records::<SectionHeader>(file, names_at, 1, 1).filter(|_| names_at < end);
+    let names = names.as_deref().and_then(<[SectionHeader]>::first);
+    let names = names.and_then(|names| {
+        let bytes = names.sh_size(LITTLE).min(MAX_NAME_BYTES);
+        file.read(names.sh_offset(LITTLE), bytes as usize)
+    });
+    let names = names.unwrap_or_default();
+    let mut sections = Vec::new();
+    let mut number = 0;
+    while number < count.min(MAX_SECTIONS) {
+        let some = (count - number).min(RECORDS_AT_ONCE);
+        let headers = records::<SectionHeader>(file, first + number * size_bytes, some, some)?;
+        number += some;
+        sections.extend(headers.into_iter().filter(|section| {
+            SECTION_TYPES.contains(&section.sh_type(LITTLE))
+                || SECTION_NAMES
+                    .iter()
+                    .any(|name| is_named(section, &names, name))
+        }));
+        // There is one of each in any file that is not made to have more.
+        sections.truncate(MAX_KEPT_SECTIONS);
+    }
+    Some((sections, names))
+}
+
+fn is_named(section: &SectionHeader, names: &[u8], name: &[u8]) -> bool {
+    names
+        .get(section.sh_name(LITTLE) as usize..)
+        .and_then(|rest| rest.strip_prefix(name))
+        .is_some_and(|rest| rest.first() == Some(&0))
 }
 
 /// The one that holds the counts that have no room in the file's header.
-fn first_section(file: &dyn Contents, header: &Header) -> Option<SectionHeader64<LittleEndian>> {
+fn first_section(file: &dyn Contents, header: &Header) -> Option<SectionHeader> {
     let offset = header.e_shoff(LITTLE);
-    let whole = size_of::<SectionHeader64<LittleEndian>>();
+    let whole = size_of::<SectionHeader>();
     if offset == 0 || usize::from(header.e_shentsize(LITTLE)) != whole {
         return None;
     }

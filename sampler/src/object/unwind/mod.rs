@@ -46,11 +46,6 @@ use super::Contents;
 pub const MAX_SPAN_BYTES: u64 = 1 << 30;
 /// Rows that one table may have.
 pub const MAX_ROWS: usize = 8 << 20;
-/// Code that is looked at together, in bytes; what nothing describes and is
-/// more is cut where a function starts, if it is known where.
-const MAX_WINDOW_BYTES: u64 = 4 << 20;
-/// The part of what is left to hold that such code may take.
-const WINDOW_PARTS: u64 = 4;
 
 /// Whose instructions a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -181,16 +176,10 @@ fn build_in(file: &dyn Contents, room: &Room) -> Result<Table, BuildError> {
     if room.is_exceeded() {
         return Err(BuildError::NoRoom(before_bytes));
     }
-    let window_bytes = MAX_WINDOW_BYTES.min(room.left_bytes() / WINDOW_PARTS);
-    room.take(window_bytes);
     let max_rows = room.items(size_of::<RuleFrom>(), MAX_ROWS);
     let mut rows = Rows::at_most(max_rows, parse::unsupported(image.machine));
-    let gaps = gaps::Gaps::new(
-        &image,
-        lowest,
-        Described::by(&entries, &tally),
-        window_bytes,
-    );
+    let described = Described::by(&entries, &tally);
+    let gaps = gaps::Gaps::new(&image, room, lowest, described);
     let mut end = 0;
     sections.rows(&entries, &mut rows, &mut tally, |entry, rows, tally| {
         gaps.fill(end, entry.start.into(), true, rows, tally);

@@ -47,11 +47,11 @@ impl Unwinding {
         if let Ok(loaded) = self.tables.load(&parts, &table.index, &table.rows) {
             return State::Loaded(loaded);
         }
-        self.counts.not_loaded += 1;
         if table.bytes() > self.tables.room_bytes().max(self.max_kept_bytes) {
             self.counts.refused += 1;
             return State::Refused;
         }
+        self.counts.not_loaded += 1;
         State::Kept(Box::new(table))
     }
 

@@ -58,11 +58,11 @@ pub fn settings(
         tables: u32::from(options.wants_tables()),
         check_every: options.check_every,
         departure_slots: if options.wanted.user {
-            departure_slots(possible_cpus)
+            departure_slots(maps.cpus)
         } else {
             0
         },
-        departing_states: possible_cpus,
+        departing_states: maps.cpus,
         reserved: 0,
     }
 }

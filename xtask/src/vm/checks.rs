@@ -139,8 +139,7 @@ impl Checks {
             kernel_only += file.stacks.kernel_only;
         }
         self.that(
-            complete >= SHORT_LIVES_SAMPLES
-                && complete * 20 >= (complete + cut + kernel_only) * 19,
+            complete >= SHORT_LIVES_SAMPLES && complete * 20 >= (complete + cut + kernel_only) * 19,
             format!(
                 "short lives' stacks are complete: {complete}; {cut} are cut, {kernel_only} of \
                  the kernel only"

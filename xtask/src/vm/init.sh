@@ -41,7 +41,7 @@ section command-stacks sh -c 'cat /tmp/command/cpu-fixture-*.folded'
 # One after the other, each some milliseconds long, under a name of their own.
 ln -s fixture /bin/brief
 section short sampler record -F 499 --json --summary /tmp/short --group comm \
-    -o /tmp/short-lives -- fixture launch 150
+    -o /tmp/short-lives -- fixture launch 400
 section short-index cat /tmp/short
 
 poweroff -f

@@ -275,8 +275,8 @@ mod tests {
     fn short_lives_that_are_cut_or_not_seen_are_noticed() {
         let lives: Vec<u32> = (300..312).collect();
         let whole = index("brief", &lives, 19);
-        one_change_is_noticed(&whole, &index("brief", &lives[..5], 19), "95 of 100");
-        one_change_is_noticed(&whole, &index("brief", &lives, 18), "216 of 240");
+        one_change_is_noticed(&whole, &index("brief", &lives[..5], 19), "complete: 95;");
+        one_change_is_noticed(&whole, &index("brief", &lives, 18), "complete: 216;");
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub struct Departed {
 /// The last user half of a task. Tasks share slots: the last one has it.
 #[repr(C)]
 pub struct Departure {
-    /// Address of the `task_struct`; 0 while the rest is being written.
+    /// Address of the `task_struct`; 0 for none, 1 while the rest is being written.
     pub task: u64,
     /// When the thread started, in nanoseconds of `CLOCK_BOOTTIME`.
     pub start_boottime_ns: u64,

@@ -21,6 +21,9 @@ use crate::settings::setting;
 use crate::task::Task;
 use crate::unwind::{self, Walk};
 
+/// Stands for a task in a slot that is being written: no address.
+const BEING_WRITTEN: u64 = 1;
+
 /// `sched_process_exit(task, group_dead)`, from 6.16 on: before the task gives
 /// up its memory. Of a process only the last thread takes the memory along.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
@@ -97,13 +100,18 @@ unsafe fn keep(task: Task, state: *mut CpuState, time_ns: u64) {
     // SAFETY: the state is ours. Another task may write to the slot at the same
     // time: whoever reads it looks whose it is before and after.
     unsafe {
-        exchange(&raw mut (*slot).task, 0);
+        // Two that write at once would mix their frames.
+        if exchange(&raw mut (*slot).task, BEING_WRITTEN) == BEING_WRITTEN {
+            return;
+        }
         (*state).walk.departing = 1;
         let Some(start) = unwind::interrupted(task, state) else {
+            exchange(&raw mut (*slot).task, 0);
             return;
         };
         let frames = (&raw mut (*slot).frames).cast::<u64>();
         let Walk::Ended(ending) = unwind::walk(task, state, frames, &start) else {
+            exchange(&raw mut (*slot).task, 0);
             return;
         };
         (*slot).start_boottime_ns = task.start_boottime_ns();

@@ -27,6 +27,8 @@ pub struct CpuState {
     pub clocked_ticks: u64,
     /// The running time of those ticks, in nanoseconds.
     pub clocked_ns: u64,
+    /// When the current tick began, if its time is measured; 0 otherwise.
+    pub clock_start_ns: u64,
     /// Children that should have come into scope but found its map full.
     pub scope_overflows: u64,
     /// Of the task that a tick met, if its memory is gone.

@@ -204,7 +204,6 @@ const DEPARTURES: [Departure; 2] = [
 /// Attaches what walks the stacks of programs that are about to end. Without it
 /// the samples after that have no user half.
 fn keep_departures(ebpf: &mut Ebpf) -> Result<(), LoadError> {
-    let btf = Btf::from_sys_fs().ok();
     for departure in &DEPARTURES {
         let (name, tracepoint) = departure.tracepoint;
         let by_tracepoint = program::<RawTracePoint>(ebpf, name)?;
@@ -214,11 +213,12 @@ fn keep_departures(ebpf: &mut Ebpf) -> Result<(), LoadError> {
         };
         let (name, function) = departure.function;
         let by_function = program::<FEntry>(ebpf, name)?;
-        let attached = btf.as_ref().map(|btf| {
-            by_function.load(function, btf)?;
+        // The kernel's types are some MiB to read, and on most kernels not needed.
+        let attached = Btf::from_sys_fs().map(|btf| {
+            by_function.load(function, &btf)?;
             by_function.attach()
         });
-        if let Some(Err(error)) = attached {
+        if let Ok(Err(error)) = attached {
             tracing::info!(
                 %no_tracepoint, %error,
                 "this kernel does not say in time when a program ends: {tracepoint}"
@@ -249,7 +249,6 @@ pub fn own_pid_namespace(settings: &Settings) -> Result<(u64, u32), LoadError> {
 }
 
 fn create(settings: &Settings, sizes: &MapSizes) -> Result<Ebpf, LoadError> {
-    let btf = Btf::from_sys_fs().ok();
     // SAFETY: `Settings` is plain integers without padding (checked below).
     let bytes = unsafe {
         std::slice::from_raw_parts(
@@ -258,7 +257,6 @@ fn create(settings: &Settings, sizes: &MapSizes) -> Result<Ebpf, LoadError> {
         )
     };
     Ok(EbpfLoader::new()
-        .btf(btf.as_ref())
         .override_global("SETTINGS", bytes, true)
         .map_max_entries("CPUS", sizes.states())
         .map_max_entries("DEPARTURES", sizes.departures())

@@ -6,6 +6,7 @@
 //! addresses, [`profile`] holds the result and [`mod@format`] writes it.
 //! [`session`] is the one that runs the journey and [`commands`] are its users.
 
+pub mod cache;
 pub mod commands;
 pub mod format;
 pub mod object;

@@ -5,6 +5,7 @@
 //! series of the trials that compare shares; `SAMPLER_TEST_CHILDREN=5000` makes a larger
 //! crowd of the trial that has one.
 
+mod cache;
 mod crowded;
 mod debugger;
 mod errors;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         hostile::trials(),
         outcomes::trials(),
         tables::trials(),
+        cache::trials(),
         crowded::trials(),
         debugger::trials(),
         memory::trials(),

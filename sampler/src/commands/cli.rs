@@ -183,6 +183,15 @@ pub struct RecordArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
 
+    /// Where what is worked out from files, unwind tables above all, is kept for the next
+    /// recording. [default: /var/cache/sampler for root, else ~/.cache/sampler]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
+    pub cache: Option<PathBuf>,
+
+    /// Keep nothing for the next recording, and take nothing from earlier ones.
+    #[arg(long)]
+    pub no_cache: bool,
+
     /// What ticks: cpu-clock; with --experimental also cycles, instructions.
     #[arg(long, value_name = "EVENT", default_value_t = Event::CpuClock)]
     pub event: Event,

@@ -180,7 +180,9 @@ pub struct CostIndex {
 pub struct TablesIndex {
     /// Built, those included that were built again.
     pub built: u64,
-    /// Their rows.
+    /// Taken from the cache: an earlier recording had built them.
+    pub cached: u64,
+    /// The rows of both.
     pub rows: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -354,6 +356,7 @@ impl From<TableCounts> for TablesIndex {
     fn from(tables: TableCounts) -> Self {
         Self {
             built: tables.built,
+            cached: tables.cached,
             rows: tables.rows,
             bytes: tables.bytes,
             refused: tables.refused,

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -133,6 +134,9 @@ pub struct Options {
     pub limits: Limits,
     /// The memory budget, in bytes; `None` for the default.
     pub memory_bytes: Option<u64>,
+    /// Where what is worked out from files is kept for the next recording; `None`
+    /// to keep nothing and take nothing.
+    pub cache: Option<PathBuf>,
     /// Time between two drains; `None` to go by the load.
     pub drain_interval: Option<Duration>,
     /// For tests: behave as if the kernel refused its stack.
@@ -179,6 +183,7 @@ mod tests {
             check_every: 0,
             limits: DEFAULT_LIMITS,
             memory_bytes: None,
+            cache: None,
             drain_interval: None,
             fault_kernel_stack: false,
         };

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::process::{Child, ExitStatus};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::io::unix::AsyncFd;
@@ -16,10 +17,13 @@ use super::ledger::{CpuAccount, Ledger};
 use super::options::{Options, Scope};
 use super::recording::{Lifecycle, Recording};
 use super::scope::{self, TargetError};
-use super::starting::{bring_into_scope, load, open_file_limit, shares, start_unwinding};
+use super::starting::{
+    bring_into_scope, load, open_cache, open_file_limit, shares, start_unwinding,
+};
 use super::unwinding::Unwinding;
 use super::verification::Verification;
 use super::waiting::{any_readable_from, sleep_until, wait_for_all, watch};
+use crate::cache::Cache;
 use crate::probe::host::{HostFacts, cpus};
 use crate::probe::{self, Drain, Programs, RuleCounters, Sideband, Timers};
 use crate::process::{ProcessTable, Procfs};
@@ -96,6 +100,7 @@ pub struct Running {
     times_at_start: Vec<cpus::CpuTime>,
     interval: Duration,
     measured: Instant,
+    cache: Option<Arc<Cache>>,
 }
 
 impl Running {
@@ -125,7 +130,9 @@ impl Running {
             _ => None,
         };
         let watched = bring_into_scope(&options.scope, &programs, &targets, command.as_ref())?;
-        let mut unwinding = start_unwinding(&options, &programs, &settings, &shares)?;
+        let cache = open_cache(&options);
+        let mut unwinding =
+            start_unwinding(&options, &programs, &settings, &shares, cache.as_ref())?;
         let verification = if options.wants_tables() && options.check_every > 0 {
             let started = Verification::start(shares.checks_bytes);
             Some(started.map_err(system("start the check of the walk"))?)
@@ -206,6 +213,7 @@ impl Running {
             started,
             times_at_start,
             measured: started,
+            cache,
         })
     }
 
@@ -302,6 +310,9 @@ impl Running {
         let tables = self.unwinding.as_ref().map(Unwinding::counts);
         // Its threads and tables are not needed to name and to write.
         self.unwinding = None;
+        if let Some(cache) = &self.cache {
+            cache.trim();
+        }
         let names = self.symbolizer.finish();
         let counters = self.drain.counters();
         let (departures, departures_ns) = self.drain.departures();

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 
 use sampler_common::Settings;
 
@@ -13,6 +14,7 @@ use super::options::{Options, Scope};
 use super::scope::{self, Target};
 use super::settings;
 use super::unwinding::{TableRoom, Unwinding};
+use crate::cache::Cache;
 use crate::probe::host::{HostFacts, cpus};
 use crate::probe::{self, MapSizes, Programs};
 
@@ -36,12 +38,26 @@ pub(super) fn shares(options: &Options) -> Result<Shares, SessionError> {
     Ok(shares)
 }
 
+/// The cache of earlier recordings, if one was asked for. Without it everything is
+/// worked out anew.
+pub(super) fn open_cache(options: &Options) -> Option<Arc<Cache>> {
+    let path = options.cache.as_deref()?;
+    match Cache::open(path) {
+        Ok(cache) => Some(Arc::new(cache)),
+        Err(error) => {
+            tracing::info!(?path, %error, "nothing is kept for the next recording");
+            None
+        }
+    }
+}
+
 /// Starts what supplies the walk by tables, if stacks are walked so.
 pub(super) fn start_unwinding(
     options: &Options,
     programs: &Programs,
     settings: &Settings,
     shares: &Shares,
+    cache: Option<&Arc<Cache>>,
 ) -> Result<Option<Unwinding>, SessionError> {
     if !options.wants_tables() {
         return Ok(None);
@@ -55,6 +71,7 @@ pub(super) fn start_unwinding(
         room,
         settings.limits.user_frames,
         options.scope.may_grow(),
+        cache,
     )
     .map(Some)
     .map_err(system("start the building of unwind tables"))

@@ -90,7 +90,7 @@ impl Meter {
         }
         let mut command = Command::new(sampler);
         command
-            .args(["record", "-F", &rate_hz.to_string()])
+            .args(["record", "--no-cache", "-F", &rate_hz.to_string()])
             .args(WALK)
             .arg("-o")
             .arg(&out)

@@ -80,6 +80,7 @@ pub struct Cost {
 #[derive(Deserialize)]
 pub struct Tables {
     pub built: u64,
+    pub cached: u64,
     pub rows: u64,
     pub bytes: u64,
     pub refused: u64,
@@ -240,7 +241,7 @@ impl Index {
         self.ledger.check()?;
         let tables = &self.unwind_tables;
         ensure!(
-            tables.bytes >= 4 * tables.rows && tables.rows >= tables.built,
+            tables.bytes >= 4 * tables.rows && tables.rows >= tables.built + tables.cached,
             "{} tables of {} rows take {} bytes",
             tables.built,
             tables.rows,

@@ -73,6 +73,11 @@ impl Recorder {
             .unwrap_or_else(|| self.folder.path().join("out"));
         let mut words = vec![sampler().as_os_str().to_owned(), "record".into()];
         words.extend(self.options.iter().cloned());
+        // What an earlier trial worked out would hide what this one is to show.
+        let keeps = |option: &OsString| option == "--cache" || option == "--no-cache";
+        if !self.options.iter().any(keeps) {
+            words.push("--no-cache".into());
+        }
         words.extend(["-o".into(), out.clone().into_os_string()]);
         if !self.command.is_empty() {
             words.push("--".into());

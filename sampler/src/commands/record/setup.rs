@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::anyhow;
 use sampler_common::{Limits, MAX_KERNEL_FRAMES, MAX_USER_FRAMES};
 
+use crate::cache;
 use crate::commands::Failure;
 use crate::commands::cli::RecordArgs;
 use crate::output::{CostIndex, FrameIndex, HostIndex, Index, LedgerIndex, from_unix_ns, rfc3339};
@@ -44,6 +45,7 @@ pub fn check(args: &RecordArgs) -> Result<Options, Failure> {
         check_every: args.verify_unwind.unwrap_or(0),
         limits: limits(args)?,
         memory_bytes: args.memory,
+        cache: cache(args),
         drain_interval: args.test.drain,
         fault_kernel_stack: args.test.fault.is_some(),
     };
@@ -53,6 +55,13 @@ pub fn check(args: &RecordArgs) -> Result<Options, Failure> {
         )));
     }
     Ok(options)
+}
+
+fn cache(args: &RecordArgs) -> Option<PathBuf> {
+    if args.no_cache {
+        return None;
+    }
+    args.cache.clone().or_else(cache::default_directory)
 }
 
 fn scope(args: &RecordArgs) -> Result<Scope, Failure> {

@@ -19,6 +19,7 @@
 
 mod call_frames;
 mod convert;
+mod encoded;
 mod expression;
 mod flow;
 mod gaps;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread;
 
+use crate::cache::{Cache, Key, Kind};
 use crate::object::unwind::{self, BuildError, Table};
 use crate::object::{FileId, PinnedFile};
 
@@ -53,6 +54,8 @@ impl Ord for Order {
 pub(super) struct Built {
     pub file: FileId,
     pub made: Made,
+    /// Whether an earlier recording had made it.
+    pub was_cached: bool,
 }
 
 /// What could be made of a file.
@@ -69,6 +72,9 @@ pub(super) enum Made {
 
 /// Files from this size on are large: some ten milliseconds of work.
 const LARGE_BYTES: u64 = 8 << 20;
+
+/// Tables of smaller files are built about as fast as they are read back.
+const KEPT_FROM_BYTES: u64 = 256 << 10;
 
 /// The large files' part of what may be held, of four; the rest is for the
 /// small ones.
@@ -96,17 +102,19 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// Starts the threads, which hold so many bytes together.
-    pub fn start(max_bytes: u64) -> io::Result<Self> {
+    /// Starts the threads, which hold so many bytes together, and look first for
+    /// what an earlier recording built.
+    pub fn start(max_bytes: u64, cache: Option<&Arc<Cache>>) -> io::Result<Self> {
         let (deliver, built) = mpsc::sync_channel(MAX_READY);
         let start = |name: &str, parts: u64, deliver: SyncSender<Built>| {
             let (orders, ordered) = mpsc::channel();
             let max_bytes = max_bytes / PARTS * parts;
+            let cache = cache.cloned();
             thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(move || {
                     hurry();
-                    build_all(&ordered, &deliver, max_bytes);
+                    build_all(&ordered, &deliver, max_bytes, cache.as_deref());
                 })
                 .map(|_| orders)
         };
@@ -157,7 +165,12 @@ fn hurry() {
 }
 
 /// Builds what is ordered, the smallest files first.
-fn build_all(orders: &Receiver<Order>, deliver: &SyncSender<Built>, max_bytes: u64) {
+fn build_all(
+    orders: &Receiver<Order>,
+    deliver: &SyncSender<Built>,
+    max_bytes: u64,
+    cache: Option<&Cache>,
+) {
     let mut waiting = BinaryHeap::new();
     loop {
         if waiting.is_empty() {
@@ -170,12 +183,28 @@ fn build_all(orders: &Receiver<Order>, deliver: &SyncSender<Built>, max_bytes: u
         let Some(Reverse(order)) = waiting.pop() else {
             continue;
         };
+        let kept = cache
+            .filter(|_| order.size_bytes >= KEPT_FROM_BYTES)
+            .and_then(|cache| Some((cache, Key::of(Kind::Table, &order.file)?)));
+        let known = kept.as_ref().and_then(|(cache, key)| cache.get(key));
+        let known = known.and_then(|bytes| Table::decode(&bytes));
+        let was_cached = known.is_some();
+        let made = known.map_or_else(|| build(&order.file, max_bytes), Made::Table);
+        let to_keep = match (&made, kept) {
+            (Made::Table(table), Some(kept)) if !was_cached => Some((table.encode(), kept)),
+            _ => None,
+        };
         let built = Built {
             file: order.file.id,
-            made: build(&order.file, max_bytes),
+            made,
+            was_cached,
         };
         if deliver.send(built).is_err() {
             return;
+        }
+        // When those who wait for it have it.
+        if let Some((bytes, (cache, key))) = to_keep {
+            cache.put(&key, &bytes);
         }
     }
 }

@@ -23,7 +23,11 @@ impl Unwinding {
                 State::Refused
             }
             Made::Table(table) => {
-                self.counts.built += 1;
+                if built.was_cached {
+                    self.counts.cached += 1;
+                } else {
+                    self.counts.built += 1;
+                }
                 self.counts.rows += table.rows.len() as u64;
                 self.counts.bytes += table.bytes();
                 self.load(table)

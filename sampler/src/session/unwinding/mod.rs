@@ -22,6 +22,7 @@ use sampler_common::{Ending, StackCopy, TablePlace};
 use self::builder::Builder;
 pub(super) use self::walk::Copied;
 use self::walk::{Code, Walked};
+use crate::cache::Cache;
 use crate::object::unwind::Table;
 use crate::object::{FileId, PinnedFile};
 use crate::probe::{LoadedTable, Tables, WalkedBy};
@@ -77,7 +78,9 @@ pub enum CopyState {
 pub struct TableCounts {
     /// Tables that were built, those included that were built again.
     pub built: u64,
-    /// Their rows.
+    /// Tables that an earlier recording had built.
+    pub cached: u64,
+    /// The rows of both.
     pub rows: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -131,16 +134,18 @@ pub struct Unwinding {
 
 impl Unwinding {
     /// Starts the threads that build tables. `foresees` says whether files that
-    /// are mapped later may be those of processes in scope.
+    /// are mapped later may be those of processes in scope; tables of earlier
+    /// recordings are taken from the cache.
     pub fn start(
         tables: Tables,
         room: TableRoom,
         max_frames: u32,
         foresees: bool,
+        cache: Option<&Arc<Cache>>,
     ) -> io::Result<Self> {
         Ok(Self {
             tables,
-            builder: Builder::start(room.builders_bytes)?,
+            builder: Builder::start(room.builders_bytes, cache)?,
             files: HashMap::new(),
             vdso: symbolize::pin_vdso().ok(),
             max_frames,

@@ -83,7 +83,7 @@ pub fn run(args: &Args) -> Result<()> {
     let output = folder.path().join("profiles");
     let mut command = Command::new(sampler);
     command
-        .args(["record", "-F", &args.rate.to_string(), "-d"])
+        .args(["record", "--no-cache", "-F", &args.rate.to_string(), "-d"])
         .arg(format!("{}s", args.duration().as_secs()))
         .arg("-o")
         .arg(&output)

@@ -95,7 +95,14 @@ impl Recording {
     pub fn start(sampler: &Path, rate_hz: u32, output: &Path) -> Result<Self> {
         let mut command = Command::new(sampler);
         command
-            .args(["record", "--format", "folded", "-F", &rate_hz.to_string()])
+            .args([
+                "record",
+                "--no-cache",
+                "--format",
+                "folded",
+                "-F",
+                &rate_hz.to_string(),
+            ])
             .arg("-o")
             .arg(output)
             .stdin(Stdio::null())

@@ -1,0 +1,314 @@
+//! The directory with the entries.
+
+use std::ffi::{CStr, CString, OsString};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use super::Key;
+use super::header::{self, HEADER_BYTES};
+
+/// What all entries may take together, in bytes.
+const MAX_BYTES: u64 = 256 << 20;
+/// What one may take, in bytes.
+const MAX_ENTRY_BYTES: u64 = 64 << 20;
+/// Entries looked at when some have to go.
+const MAX_ENTRIES: usize = 100_000;
+
+/// A directory of this user's that holds entries.
+#[derive(Debug)]
+pub struct Cache {
+    directory: File,
+    max_bytes: u64,
+    /// Tells the temporary names of this process apart.
+    next: AtomicU64,
+}
+
+/// Where entries are kept if nothing else is said; `None` where this user has no
+/// place for them.
+pub fn default_directory() -> Option<PathBuf> {
+    // SAFETY: has no preconditions.
+    if unsafe { libc::geteuid() } == 0 {
+        return Some(PathBuf::from("/var/cache/sampler"));
+    }
+    let absolute = |name: &str| {
+        let path = std::env::var_os(name).map(PathBuf::from)?;
+        path.is_absolute().then_some(path)
+    };
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| Some(absolute("HOME")?.join(".cache")))
+        .map(|path| path.join("sampler"))
+}
+
+impl Cache {
+    /// Opens the directory, which is made if it is not there. It has to belong to
+    /// this user, and nobody else may write to it.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Self::with_room(path, MAX_BYTES)
+    }
+
+    fn with_room(path: &Path, max_bytes: u64) -> io::Result<Self> {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let directory = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+            .open(path)?;
+        let metadata = directory.metadata()?;
+        // SAFETY: has no preconditions.
+        let is_ours = metadata.uid() == unsafe { libc::geteuid() };
+        if !is_ours || metadata.mode() & 0o022 != 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "it belongs to another user, or others may write to it",
+            ));
+        }
+        Ok(Self {
+            directory,
+            max_bytes,
+            next: AtomicU64::new(0),
+        })
+    }
+
+    /// What was put there under this key; `None` if it is not there, or damaged.
+    pub fn get(&self, key: &Key) -> Option<Vec<u8>> {
+        let file = self.open_at(&key.file_name()?, libc::O_RDONLY).ok()?;
+        let metadata = file.metadata().ok()?;
+        if !metadata.is_file() || metadata.len() > MAX_ENTRY_BYTES {
+            return None;
+        }
+        let mut entry = Vec::with_capacity(metadata.len() as usize);
+        let limit = MAX_ENTRY_BYTES + 1;
+        (&file).take(limit).read_to_end(&mut entry).ok()?;
+        // Those that were used last stay longest. Without the right to say so,
+        // it counts as used when it was written.
+        let _unmarked = file.set_modified(SystemTime::now());
+        header::strip(entry)
+    }
+
+    /// Puts something there, for which others may have to go. A full disk, say,
+    /// is no reason to fail.
+    pub fn put(&self, key: &Key, content: &[u8]) {
+        if content.len() as u64 > MAX_ENTRY_BYTES - HEADER_BYTES as u64 {
+            return;
+        }
+        if let Err(error) = self.try_put(key, content) {
+            tracing::debug!(%error, "what was worked out from a file could not be kept");
+        }
+    }
+
+    fn try_put(&self, key: &Key, content: &[u8]) -> io::Result<()> {
+        let name = key.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let temporary = CString::new(format!(".{}-{number}", std::process::id()))?;
+        let write = || {
+            let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
+            let mut file = self.open_at(&temporary, flags)?;
+            file.write_all(&header::of(content))?;
+            file.write_all(content)?;
+            let directory = self.directory.as_raw_fd();
+            // SAFETY: the names are NUL-terminated and live for the call.
+            let renamed =
+                unsafe { libc::renameat(directory, temporary.as_ptr(), directory, name.as_ptr()) };
+            if renamed == 0 {
+                Ok(())
+            } else {
+                Err(io::Error::last_os_error())
+            }
+        };
+        let written = write();
+        if written.is_err() {
+            self.remove(&temporary);
+        }
+        written
+    }
+
+    /// Removes those that were not used for the longest time, until the rest has
+    /// room.
+    pub fn trim(&self) {
+        let Ok(mut entries) = self.entries() else {
+            return;
+        };
+        let mut bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
+        entries.sort_by_key(|entry| entry.used);
+        for entry in entries {
+            if bytes <= self.max_bytes {
+                return;
+            }
+            self.remove(&entry.name);
+            bytes = bytes.saturating_sub(entry.bytes);
+        }
+    }
+
+    fn entries(&self) -> io::Result<Vec<Entry>> {
+        // The descriptor's own path: whatever the directory is called by now.
+        let path = format!("/proc/self/fd/{}", self.directory.as_raw_fd());
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(path)?.take(MAX_ENTRIES) {
+            let entry = entry?;
+            // Gone already, if another recording removed it.
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            if metadata.is_file()
+                && let Ok(name) = CString::new(OsString::into_vec(entry.file_name()))
+            {
+                entries.push(Entry {
+                    name,
+                    bytes: metadata.len(),
+                    used: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+                });
+            }
+        }
+        Ok(entries)
+    }
+
+    fn open_at(&self, name: &CStr, flags: libc::c_int) -> io::Result<File> {
+        let flags = flags | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        // SAFETY: the name is NUL-terminated and lives for the call.
+        let fd = unsafe {
+            libc::openat(
+                self.directory.as_raw_fd(),
+                name.as_ptr(),
+                flags,
+                0o600 as libc::c_uint,
+            )
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was just opened and is nobody else's.
+        Ok(unsafe { File::from_raw_fd(fd) })
+    }
+
+    fn remove(&self, name: &CStr) {
+        // SAFETY: as in `open_at`.
+        let failed = unsafe { libc::unlinkat(self.directory.as_raw_fd(), name.as_ptr(), 0) };
+        if failed != 0 {
+            let error = io::Error::last_os_error();
+            let name = std::ffi::OsStr::from_bytes(name.to_bytes());
+            tracing::debug!(?name, %error, "a kept entry could not be removed");
+        }
+    }
+}
+
+/// An entry, for those who choose what has to go.
+struct Entry {
+    name: CString,
+    bytes: u64,
+    used: SystemTime,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is the failure report")]
+
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::time::Duration;
+
+    use super::super::Kind;
+    use super::*;
+    use crate::object::{BuildId, FileId, PinnedFile};
+
+    fn key(number: u8) -> Key {
+        let file = File::open(std::env::current_exe().unwrap()).unwrap();
+        let build_id = Some(BuildId([number; 20].into()));
+        let pin = PinnedFile::new(FileId::default(), "/program".into(), build_id, file);
+        Key::of(Kind::Table, &pin).unwrap()
+    }
+
+    fn names(directory: &Path) -> Vec<OsString> {
+        let entries = fs::read_dir(directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    #[test]
+    fn what_is_kept_is_there_for_the_next_recording() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/er/cache");
+        let cache = Cache::open(&path).unwrap();
+        assert_eq!(cache.get(&key(1)), None);
+        cache.put(&key(1), b"one");
+        cache.put(&key(1), b"one again");
+        drop(cache);
+        let cache = Cache::open(&path).unwrap();
+        assert_eq!(cache.get(&key(1)).unwrap(), b"one again");
+        assert_eq!(cache.get(&key(2)), None);
+        assert_eq!(names(&path).len(), 1);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cache");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = Cache::open(&path).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/", &link).unwrap();
+        assert!(Cache::open(&link).is_err());
+    }
+
+    #[test]
+    fn nothing_but_a_file_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let name = key(1).file_name().unwrap();
+        let path = folder
+            .path()
+            .join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        assert_eq!(cache.get(&key(1)), None);
+        fs::remove_file(&path).unwrap();
+        let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+        // SAFETY: the path is NUL-terminated and lives for the call.
+        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+        assert_eq!(cache.get(&key(1)), None);
+    }
+
+    #[test]
+    fn those_used_longest_ago_go_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::with_room(folder.path(), 3000).unwrap();
+        for number in 0..4 {
+            cache.put(&key(number), &[number; 1000 - HEADER_BYTES]);
+            let name = key(number).file_name().unwrap();
+            let file = cache.open_at(&name, libc::O_RDONLY).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(number.into());
+            file.set_modified(time).unwrap();
+        }
+        assert!(cache.get(&key(0)).is_some());
+        cache.trim();
+        let held = (0..4).map(|number| cache.get(&key(number)).is_some());
+        assert_eq!(held.collect::<Vec<_>>(), [true, false, true, true]);
+    }
+
+    #[test]
+    fn nothing_half_written_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let name = key(1).file_name().unwrap();
+        let path = folder
+            .path()
+            .join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+        // A directory cannot be replaced by a file.
+        fs::create_dir(&path).unwrap();
+        cache.put(&key(1), b"one");
+        assert_eq!(names(folder.path()).len(), 1);
+        cache.put(&key(2), &vec![0; MAX_ENTRY_BYTES as usize]);
+        assert_eq!(names(folder.path()).len(), 1);
+    }
+}

@@ -86,6 +86,8 @@ pub struct Bench {
     meter: Meter,
     judge: Judge,
     ready: HashMap<&'static str, Ready>,
+    /// Where runs find the unwind tables of earlier ones.
+    cache: Option<PathBuf>,
 }
 
 struct Ready {
@@ -106,7 +108,13 @@ impl Bench {
             workshop,
             judge: Judge::default(),
             ready: HashMap::new(),
+            cache: None,
         })
+    }
+
+    /// From now on each run leaves its unwind tables to the next.
+    pub fn keep_tables(&mut self) {
+        self.cache = Some(self.workshop.join("cache"));
     }
 
     /// Runs `program` for `samples` samples at this rate.
@@ -154,9 +162,14 @@ impl Bench {
         let amount = wanted_s * ready.margin() / ready.cpu_s_per_unit;
         let words = ready.prepared.command(amount);
         let limit = Duration::from_secs_f64(120.0 + 10.0 * wanted_s);
-        let recording =
-            self.meter
-                .recorded(&self.workshop, &self.sampler, rate_hz, &words, limit)?;
+        let recording = self.meter.recorded(
+            &self.workshop,
+            &self.sampler,
+            self.cache.as_deref(),
+            rate_hz,
+            &words,
+            limit,
+        )?;
         let executable = Path::new(&words[0]).canonicalize()?;
         let tally = Tally::of(
             &recording.profiles,

@@ -75,11 +75,13 @@ impl Meter {
         used(&file)
     }
 
-    /// Runs `words` under `sampler`. The files lie in the workshop until the next run.
+    /// Runs `words` under `sampler`, which keeps unwind tables in `cache` if there is
+    /// one. The files lie in the workshop until the next run.
     pub fn recorded(
         &self,
         workshop: &Workshop,
         sampler: &Path,
+        cache: Option<&Path>,
         rate_hz: u32,
         words: &[OsString],
         limit: Duration,
@@ -90,8 +92,12 @@ impl Meter {
         }
         let mut command = Command::new(sampler);
         command
-            .args(["record", "--no-cache", "-F", &rate_hz.to_string()])
+            .args(["record", "-F", &rate_hz.to_string()])
             .args(WALK)
+            .args(match cache {
+                Some(cache) => vec!["--cache".as_ref(), cache.as_os_str()],
+                None => vec!["--no-cache".as_ref()],
+            })
             .arg("-o")
             .arg(&out)
             .arg("--")

@@ -36,6 +36,9 @@ pub struct Args {
     /// A few hundred samples only
     #[arg(long)]
     quick: bool,
+    /// Let each run take the unwind tables that earlier ones kept; the first finds none
+    #[arg(long)]
+    keep_tables: bool,
     /// Also print where the stacks of each program end, and the verdicts
     #[arg(long)]
     roots: bool,
@@ -57,6 +60,9 @@ pub fn run(args: &Args) -> Result<()> {
         args.expected_samples.max(1)
     };
     let mut bench = corpus::Bench::new(&sampler).map_err(explained)?;
+    if args.keep_tables {
+        bench.keep_tables();
+    }
     let mut report = Report::new(
         project::output(Command::new("uname").arg("-r"))?.trim_end(),
         wanted,

@@ -8,7 +8,9 @@ mod overhead;
 mod profiler;
 mod report;
 mod short_lived;
+mod slowdown;
 mod stats;
+mod tree;
 mod walk;
 mod worker;
 
@@ -19,6 +21,9 @@ use anyhow::Result;
 pub enum Bench {
     /// How much slower a fixed piece of work gets, and what the profiler uses
     Overhead(overhead::Args),
+    /// How much slower a fixed piece of work gets beside the profiler, and beside
+    /// `perf record -g`, sharply
+    Slowdown(slowdown::Args),
     /// How many stacks of the corpus' programs are whole
     Completeness(completeness::Args),
     /// What is seen of processes that live for some milliseconds
@@ -34,6 +39,7 @@ pub enum Bench {
 pub fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Overhead(args) => overhead::run(args),
+        Bench::Slowdown(args) => slowdown::run(args),
         Bench::Completeness(args) => completeness::run(args),
         Bench::ShortLived(args) => short_lived::run(args),
         Bench::Host(args) => host::run(args),

@@ -1,6 +1,7 @@
 //! A profiler under way: its programs' run time, its memory, its end.
 
 use crate::bench::bpf_stats::Runs;
+use crate::bench::tree;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +29,8 @@ pub struct Running {
 pub struct Used {
     /// User and system time of it and of the children it waited for.
     pub cpu_s: f64,
-    /// The highest `RssAnon` + `RssShmem` that was seen, looking ten times a second.
+    /// The highest `RssAnon` + `RssShmem` of it and those below it that was seen,
+    /// looking ten times a second.
     pub peak_rss_bytes: u64,
 }
 
@@ -46,6 +48,11 @@ impl Running {
             is_waited_for: false,
             peak_rss_bytes: 0,
         })
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Run time and runs of its sampling programs.
@@ -156,10 +163,9 @@ impl Running {
     }
 
     fn look(&mut self) {
-        let file = format!("/proc/{}/status", self.child.id());
-        // It may have ended.
-        let status = fs::read_to_string(file).unwrap_or_default();
-        self.peak_rss_bytes = self.peak_rss_bytes.max(rss_bytes(&status));
+        let all = tree::pids(self.child.id());
+        let rss_bytes = all.into_iter().map(tree::rss_bytes).sum();
+        self.peak_rss_bytes = self.peak_rss_bytes.max(rss_bytes);
     }
 
     /// The end of what it said.
@@ -183,19 +189,6 @@ impl Drop for Running {
 
 fn seconds(time: libc::timeval) -> f64 {
     time.tv_sec as f64 + time.tv_usec as f64 * 1e-6
-}
-
-fn rss_bytes(status: &str) -> u64 {
-    status
-        .lines()
-        .filter_map(|line| {
-            let value = line
-                .strip_prefix("RssAnon:")
-                .or_else(|| line.strip_prefix("RssShmem:"))?;
-            value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
-        })
-        .sum::<u64>()
-        * 1024
 }
 
 /// The id and the memory of the map that an fdinfo describes, if it is one.

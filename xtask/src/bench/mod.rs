@@ -4,6 +4,7 @@ mod bpf_stats;
 mod completeness;
 mod completeness_report;
 mod host;
+mod naming;
 mod overhead;
 mod profiler;
 mod report;
@@ -33,6 +34,8 @@ pub enum Bench {
     Host(host::Args),
     /// What a complete user stack costs in the kernel, beside other profilers
     Walk(walk::Args),
+    /// What naming costs, beside `perf script` and other profilers, and how much is named
+    Naming(naming::Args),
 }
 
 /// Runs the measurement.
@@ -44,5 +47,6 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::ShortLived(args) => short_lived::run(args),
         Bench::Host(args) => host::run(args),
         Bench::Walk(args) => walk::run(args),
+        Bench::Naming(args) => naming::run(args),
     }
 }

@@ -1,5 +1,6 @@
 //! A process and all below it: who they are, and what they use.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 /// `root` and its living descendants; none when it has ended.
@@ -49,6 +50,34 @@ pub fn cpu_ns(pid: u32) -> u64 {
 pub fn rss_bytes(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     parse_rss(&status)
+}
+
+/// Kernel memory of the BPF maps that a process and those below it hold open.
+pub fn map_bytes(root: u32) -> u64 {
+    let mut maps = BTreeMap::new();
+    for pid in pids(root) {
+        let infos = fs::read_dir(format!("/proc/{pid}/fdinfo"));
+        for entry in infos.into_iter().flatten().flatten() {
+            // A descriptor may be closed in between.
+            maps.extend(
+                fs::read_to_string(entry.path())
+                    .ok()
+                    .as_deref()
+                    .and_then(map_of),
+            );
+        }
+    }
+    maps.values().sum()
+}
+
+/// The id and the memory of the map that an fdinfo describes, if it is one.
+fn map_of(fdinfo: &str) -> Option<(u64, u64)> {
+    let field = |name: &str| {
+        fdinfo
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    };
+    Some((field("map_id:")?, field("memlock:")?))
 }
 
 fn parse_rss(status: &str) -> u64 {
@@ -102,5 +131,14 @@ mod tests {
         let status =
             "VmRSS:\t 90 kB\nRssAnon:\t      12 kB\nRssFile:\t 70 kB\nRssShmem:\t       8 kB\n";
         assert_eq!(parse_rss(status), 20 * 1024);
+    }
+
+    #[test]
+    fn a_map_is_known_by_its_id_and_a_program_is_none() {
+        assert_eq!(
+            map_of("map_type:\t2\nmemlock:\t4096\nmap_id:\t7\n"),
+            Some((7, 4096))
+        );
+        assert_eq!(map_of("prog_type:\t7\nmemlock:\t4096\nprog_id:\t7\n"), None);
     }
 }

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 /// What a profiler may take until it samples.
 const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOKS_UNCHANGED: u32 = 3;
 /// Of the samples that a profiler should take, it must have taken so many.
 const SAMPLES_AT_LEAST: f64 = 0.5;
 /// Less than `perf` writes for a sample.
@@ -108,16 +109,7 @@ impl Beside {
             .stdout(Stdio::null())
             .stderr(fs::File::create(output.path().join("said"))?);
         let mut running = Running::start(command, output.path())?;
-        let started = Instant::now();
-        while !has_perf_event(running.pid()) {
-            // Says so if it has ended.
-            running.watch(LOOK_EVERY)?;
-            ensure!(
-                started.elapsed() < PATIENCE,
-                "{} does not sample",
-                arm.name()
-            );
-        }
+        wait_for_events(&mut running).with_context(|| arm.name())?;
         Ok(Self::Profiler(Profiler {
             running,
             arm,
@@ -181,12 +173,28 @@ fn result(folder: &Path) -> PathBuf {
     folder.join("profile")
 }
 
-fn has_perf_event(pid: u32) -> bool {
-    // It may have ended, and then has none.
-    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return false;
-    };
-    descriptors
+/// Until it has opened perf events and, for some looks, no more of them: the
+/// ones that sample may come last.
+fn wait_for_events(running: &mut Running) -> Result<()> {
+    let started = Instant::now();
+    let (mut events, mut unchanged) = (0, 0);
+    while events == 0 || unchanged < LOOKS_UNCHANGED {
+        // Says so if it has ended.
+        running.watch(LOOK_EVERY)?;
+        let now = perf_events(running.pid());
+        unchanged = if now == events { unchanged + 1 } else { 0 };
+        events = now;
+        ensure!(started.elapsed() < PATIENCE, "it does not sample");
+    }
+    Ok(())
+}
+
+/// How many a process has open; none when it has ended.
+fn perf_events(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
         .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-        .any(|target| target.as_os_str() == "anon_inode:[perf_event]")
+        .filter(|target| target.as_os_str() == "anon_inode:[perf_event]")
+        .count()
 }

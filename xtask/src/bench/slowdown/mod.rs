@@ -67,6 +67,9 @@ pub struct Args {
     /// Seconds that are looked at in each arm and round
     #[arg(long, default_value_t = 3.0, conflicts_with = "quick")]
     seconds: f64,
+    /// Seconds that each arm gets before it is looked at, to settle
+    #[arg(long, default_value_t = 2.5, conflicts_with = "quick")]
+    settle: f64,
     /// Samples a second and CPU; all is measured at each
     #[arg(long, value_name = "HZ,..", value_delimiter = ',', default_values_t = [99, 999])]
     rates: Vec<u32>,
@@ -88,7 +91,7 @@ pub struct Args {
 struct Plan {
     rounds: usize,
     window: Duration,
-    /// What each arm gets to settle, the work alone too.
+    /// What each arm gets, the work alone too.
     settle: Duration,
 }
 
@@ -98,13 +101,13 @@ impl Plan {
             Self {
                 rounds: 1,
                 window: Duration::from_secs(1),
-                settle: Duration::from_millis(500),
+                settle: Duration::from_secs(1),
             }
         } else {
             Self {
                 rounds: args.rounds.max(1),
                 window: Duration::from_secs_f64(args.seconds.clamp(0.1, 60.0)),
-                settle: Duration::from_millis(1_500),
+                settle: Duration::from_secs_f64(args.settle.clamp(0.1, 60.0)),
             }
         }
     }

@@ -3,7 +3,6 @@
 use crate::bench::bpf_stats::Runs;
 use crate::bench::tree;
 use anyhow::{Context, Result, bail, ensure};
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -86,17 +85,8 @@ impl Running {
     }
 
     /// Kernel memory of its BPF maps.
-    pub fn map_bytes(&self) -> Result<u64> {
-        let folder = format!("/proc/{}/fdinfo", self.child.id());
-        let mut maps = BTreeMap::new();
-        for entry in fs::read_dir(&folder).context(folder)? {
-            // A descriptor may be closed in between.
-            let Ok(text) = fs::read_to_string(entry?.path()) else {
-                continue;
-            };
-            maps.extend(map_of(&text));
-        }
-        Ok(maps.values().sum())
+    pub fn map_bytes(&self) -> u64 {
+        tree::map_bytes(self.child.id())
     }
 
     /// Ends it as Ctrl-C would, and waits until its result is there.
@@ -191,16 +181,6 @@ fn seconds(time: libc::timeval) -> f64 {
     time.tv_sec as f64 + time.tv_usec as f64 * 1e-6
 }
 
-/// The id and the memory of the map that an fdinfo describes, if it is one.
-fn map_of(fdinfo: &str) -> Option<(u64, u64)> {
-    let field = |name: &str| {
-        fdinfo
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-    };
-    Some((field("map_id:")?, field("memlock:")?))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may fail")]
@@ -228,14 +208,5 @@ mod tests {
         running.watch(LOOK_EVERY).unwrap();
         let used = running.stop().unwrap();
         assert!(used.cpu_s > 0.0 && used.peak_rss_bytes > 0);
-    }
-
-    #[test]
-    fn a_map_is_known_by_its_id_and_a_program_is_none() {
-        assert_eq!(
-            map_of("map_type:\t2\nmemlock:\t4096\nmap_id:\t7\n"),
-            Some((7, 4096))
-        );
-        assert_eq!(map_of("prog_type:\t7\nmemlock:\t4096\nprog_id:\t7\n"), None);
     }
 }

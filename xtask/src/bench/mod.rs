@@ -7,6 +7,7 @@ mod host;
 mod naming;
 mod overhead;
 mod profiler;
+mod ready;
 mod report;
 mod short_lived;
 mod slowdown;

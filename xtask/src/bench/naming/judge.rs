@@ -14,6 +14,13 @@ use std::process::{Command, Stdio};
 /// Where distributions put debug files.
 const DEBUG_FOLDER: &str = "/usr/lib/debug";
 
+/// The names it may have, newer ones first.
+const LLVM: [&str; 3] = [
+    "llvm-symbolizer-22",
+    "llvm-symbolizer-19",
+    "llvm-symbolizer",
+];
+
 /// The program that is asked.
 pub struct Judge {
     program: PathBuf,
@@ -32,8 +39,7 @@ pub enum Verdict {
 impl Judge {
     /// The first of them that is installed.
     pub fn find() -> Result<Self> {
-        let llvm = ["llvm-symbolizer", "llvm-symbolizer-19"];
-        let found = llvm.iter().find_map(|name| project::find_program(name));
+        let found = LLVM.iter().find_map(|name| project::find_program(name));
         let is_llvm = found.is_some();
         let program = found
             .or_else(|| project::find_program("addr2line"))

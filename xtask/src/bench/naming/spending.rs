@@ -1,6 +1,6 @@
 //! What a command uses, with all its processes, and how long it takes to end.
 
-use crate::bench::tree;
+use crate::bench::{ready, tree};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::io;
@@ -31,8 +31,8 @@ pub struct Spent {
     pub peak_map_bytes: u64,
 }
 
-/// Runs a command that goes on until SIGINT, for `duration`. What it says is
-/// expected in `folder/said`.
+/// Runs a profiler that goes on until SIGINT, for `duration` from its first perf
+/// events on. What it says is expected in `folder/said`.
 pub fn record(command: Command, folder: &Path, duration: Duration) -> Result<Spent> {
     run(command, folder, Some(duration), PATIENCE)
 }
@@ -57,7 +57,7 @@ fn run(
     let pid = child.id();
     let has_ended = AtomicBool::new(false);
     let mut spent = Spent::default();
-    let (status, is_late) = thread::scope(|scope| {
+    let (status, is_late, is_ready) = thread::scope(|scope| {
         let watch = scope.spawn(|| watch(pid, &has_ended));
         let deadline = scope.spawn(|| {
             let mut left = limit + duration.unwrap_or_default();
@@ -72,8 +72,12 @@ fn run(
             false
         });
         let mut started = Instant::now();
+        let mut is_ready = Ok(());
         if let Some(duration) = duration {
-            thread::sleep(duration);
+            is_ready = ready::wait(pid);
+            if is_ready.is_ok() {
+                thread::sleep(duration);
+            }
             started = Instant::now();
             signal(pid, libc::SIGINT);
         }
@@ -84,7 +88,7 @@ fn run(
         let is_late = deadline.join().unwrap_or_default();
         let (status, cpu_s) = waited?;
         spent.cpu_s = cpu_s;
-        anyhow::Ok((status, is_late))
+        anyhow::Ok((status, is_late, is_ready))
     })?;
     ensure!(!is_late, "{name} was not done within {limit:?}");
     let by_signal = duration.is_some() && status.signal() == Some(libc::SIGINT);
@@ -94,6 +98,7 @@ fn run(
         "{name} failed: {status}: {}",
         said().trim_end()
     );
+    is_ready.context(name)?;
     Ok(spent)
 }
 
@@ -157,13 +162,22 @@ mod tests {
     #[test]
     fn a_childs_time_and_memory_count() {
         let folder = tempfile::tempdir().unwrap();
-        let script = "perl -e '$x = \"y\" x 3e7; $SIG{INT} = sub { exit }; 1 while 1' & \
-                      child=$!; trap 'kill -INT $child; wait; exit 0' INT; wait";
+        let script = "perl -e '$x = \"y\" x 3e7; 1 while (times)[0] < 0.5' & wait";
         let command = sh(script, folder.path());
-        let spent = record(command, folder.path(), Duration::from_millis(1_500)).unwrap();
-        assert!(spent.cpu_s > 0.02, "{spent:?}");
+        let spent = finish(command, folder.path(), PATIENCE).unwrap();
+        assert!(spent.cpu_s > 0.4, "{spent:?}");
         assert!(spent.peak_rss_bytes > 30_000_000, "{spent:?}");
-        assert!(spent.end_s < 20.0, "{spent:?}");
+    }
+
+    #[test]
+    fn one_that_does_not_sample_is_an_error_that_says_what_it_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let failing = sh("echo no permission >&2; exit 3", folder.path());
+        let error = record(failing, folder.path(), Duration::ZERO).unwrap_err();
+        assert!(error.to_string().contains("no permission"), "{error}");
+        let idle = sh("exit 0", folder.path());
+        let error = record(idle, folder.path(), Duration::ZERO).unwrap_err();
+        assert!(format!("{error:#}").contains("it has ended"), "{error:#}");
     }
 
     #[test]

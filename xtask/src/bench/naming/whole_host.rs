@@ -20,7 +20,7 @@ use super::names::{Names, is_named};
 use super::subject::profiles;
 use super::{Args, spending};
 use crate::bench::walk::machine::Machine;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use corpus::{Crowd, PROGRAMS, Program, profile};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -142,6 +142,7 @@ pub fn measure(args: &Args, sampler: &Path, folder: &Path) -> Result<Report> {
         missed_names: Vec::new(),
         unnamed_files: Vec::new(),
     };
+    ensure!(report.names.user > 0, "no user frame was sampled");
     // Programs that were built for this are asked before they are removed.
     report.judge(&judge, &Unnamed::of(&files)?)?;
     drop(crowd);

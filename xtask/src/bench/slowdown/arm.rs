@@ -1,19 +1,16 @@
 //! What runs beside the work in a window.
 
 use crate::bench::slowdown::worker::{Burner, Program};
-use crate::bench::tree;
 use crate::bench::walk::running::Running;
+use crate::bench::{ready, tree};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// What a profiler may take until it samples.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-const LOOKS_UNCHANGED: u32 = 3;
+const LOOK: Duration = Duration::from_millis(100);
 /// Of the samples that a profiler should take, it must have taken so many.
 const SAMPLES_AT_LEAST: f64 = 0.5;
 /// Less than `perf` writes for a sample.
@@ -109,7 +106,11 @@ impl Beside {
             .stdout(Stdio::null())
             .stderr(fs::File::create(output.path().join("said"))?);
         let mut running = Running::start(command, output.path())?;
-        wait_for_events(&mut running).with_context(|| arm.name())?;
+        if let Err(error) = ready::wait(running.pid()) {
+            // Says what it said, if it has ended.
+            running.watch(LOOK)?;
+            return Err(error.context(arm.name()));
+        }
         Ok(Self::Profiler(Profiler {
             running,
             arm,
@@ -171,30 +172,4 @@ struct Ledger {
 
 fn result(folder: &Path) -> PathBuf {
     folder.join("profile")
-}
-
-/// Until it has opened perf events and, for some looks, no more of them: the
-/// ones that sample may come last.
-fn wait_for_events(running: &mut Running) -> Result<()> {
-    let started = Instant::now();
-    let (mut events, mut unchanged) = (0, 0);
-    while events == 0 || unchanged < LOOKS_UNCHANGED {
-        // Says so if it has ended.
-        running.watch(LOOK_EVERY)?;
-        let now = perf_events(running.pid());
-        unchanged = if now == events { unchanged + 1 } else { 0 };
-        events = now;
-        ensure!(started.elapsed() < PATIENCE, "it does not sample");
-    }
-    Ok(())
-}
-
-/// How many a process has open; none when it has ended.
-fn perf_events(pid: u32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd"))
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-        .filter(|target| target.as_os_str() == "anon_inode:[perf_event]")
-        .count()
 }

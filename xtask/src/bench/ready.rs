@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use std::fs;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,15 +25,19 @@ pub fn wait(pid: u32) -> Result<()> {
     Ok(())
 }
 
-/// How many a process has open; `None` when it has ended, waited for or not.
+/// How many a process has open; `None` when it has ended, waited for or not:
+/// then it has no descriptor at all.
 fn perf_events(pid: u32) -> Option<usize> {
-    let mut events = 0;
-    for entry in fs::read_dir(format!("/proc/{pid}/fd")).ok()? {
-        // A descriptor may be closed in between.
-        let target = fs::read_link(entry.ok()?.path()).unwrap_or_default();
-        events += usize::from(target.as_os_str() == "anon_inode:[perf_event]");
-    }
-    Some(events)
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let targets: Vec<PathBuf> = descriptors
+        .flatten()
+        // One may be closed in between.
+        .map(|descriptor| fs::read_link(descriptor.path()).unwrap_or_default())
+        .collect();
+    let events = targets
+        .iter()
+        .filter(|target| target.as_os_str() == "anon_inode:[perf_event]");
+    (!targets.is_empty()).then(|| events.count())
 }
 
 #[cfg(test)]

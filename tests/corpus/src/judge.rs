@@ -181,6 +181,8 @@ mod tests {
         Frame {
             file: file.into(),
             offset,
+            build_id: String::new(),
+            name: String::new(),
             remark: None,
             is_kernel: file.starts_with("[kernel"),
         }

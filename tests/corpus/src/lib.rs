@@ -5,18 +5,20 @@
 //! `cargo xtask bench completeness` measures them at length, the suite in
 //! `main.rs`, beside this library, briefly.
 
+mod crowd;
 mod disturbance;
 mod generated;
 mod image;
 mod judge;
 mod measure;
 mod prepared;
-mod profile;
+pub mod profile;
 mod programs;
 mod recording;
 mod tally;
 mod workshop;
 
+pub use crowd::Crowd;
 pub use disturbance::Disturbance;
 pub use measure::{Bench, Measurement, Unmeasured};
 pub use programs::{PROGRAMS, Program};

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use flate2::read::GzDecoder;
 use libdd_profiling_protobuf::prost_impls::{Message as _, Profile as Message};
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use std::path::Path;
 pub struct Sample {
     /// Leaf first.
     pub stack: Vec<Frame>,
+    /// How often.
     pub count: u64,
 }
 
@@ -22,18 +23,29 @@ pub struct Frame {
     pub file: String,
     /// In that file. Of a caller it is that of the call.
     pub offset: u64,
+    /// Of that file, in lowercase hexadecimal; empty where there is none.
+    pub build_id: String,
+    /// Of the innermost function; empty where the profile has none.
+    pub name: String,
     /// No frame but a remark on the stack, like `[truncated: depth_limit]`.
     pub remark: Option<String>,
     /// Of the kernel.
     pub is_kernel: bool,
 }
 
-/// Reads one file.
+/// The first bytes of what gzip writes.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// Reads one file, compressed or not.
 pub fn read(path: &Path) -> Result<Vec<Sample>> {
-    let mut bytes = Vec::new();
-    GzDecoder::new(File::open(path)?)
-        .read_to_end(&mut bytes)
-        .with_context(|| path.display().to_string())?;
+    let mut bytes = fs::read(path).with_context(|| path.display().to_string())?;
+    if bytes.starts_with(&GZIP) {
+        let mut inflated = Vec::new();
+        GzDecoder::new(&*bytes)
+            .read_to_end(&mut inflated)
+            .with_context(|| path.display().to_string())?;
+        bytes = inflated;
+    }
     let message = Message::decode(&*bytes).with_context(|| path.display().to_string())?;
     samples(&message).with_context(|| format!("{}: a dangling reference", path.display()))
 }
@@ -76,6 +88,8 @@ fn frames(message: &Message) -> Option<HashMap<u64, Frame>> {
                 remark: is_remark.then(|| name.to_owned()),
                 is_kernel: file.starts_with("[kernel.kallsyms]"),
                 file: file.clone(),
+                build_id: text(mapping.build_id)?.clone(),
+                name: name.to_owned(),
             };
             Some((location.id, frame))
         })

@@ -4,11 +4,15 @@ mod bpf_stats;
 mod completeness;
 mod completeness_report;
 mod host;
+mod naming;
 mod overhead;
 mod profiler;
+mod ready;
 mod report;
 mod short_lived;
+mod slowdown;
 mod stats;
+mod tree;
 mod walk;
 mod worker;
 
@@ -19,6 +23,9 @@ use anyhow::Result;
 pub enum Bench {
     /// How much slower a fixed piece of work gets, and what the profiler uses
     Overhead(overhead::Args),
+    /// How much slower a fixed piece of work gets beside the profiler, and beside
+    /// `perf record -g`, sharply
+    Slowdown(slowdown::Args),
     /// How many stacks of the corpus' programs are whole
     Completeness(completeness::Args),
     /// What is seen of processes that live for some milliseconds
@@ -28,15 +35,19 @@ pub enum Bench {
     Host(host::Args),
     /// What a complete user stack costs in the kernel, beside other profilers
     Walk(walk::Args),
+    /// What naming costs, beside `perf script` and other profilers, and how much is named
+    Naming(naming::Args),
 }
 
 /// Runs the measurement.
 pub fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Overhead(args) => overhead::run(args),
+        Bench::Slowdown(args) => slowdown::run(args),
         Bench::Completeness(args) => completeness::run(args),
         Bench::ShortLived(args) => short_lived::run(args),
         Bench::Host(args) => host::run(args),
         Bench::Walk(args) => walk::run(args),
+        Bench::Naming(args) => naming::run(args),
     }
 }

@@ -2,13 +2,13 @@
 //! the kernel's own statistics, of `sampler`, of the kernel's walk by frame
 //! pointers, and of other profilers, in alternation.
 
-mod machine;
+pub(super) mod machine;
 mod program;
 mod report;
 pub(super) mod running;
 mod spending;
 mod stacks;
-mod subject;
+pub(super) mod subject;
 
 use self::machine::Machine;
 use self::program::{Programs, WORKLOADS, Workload};
@@ -62,7 +62,8 @@ pub struct Args {
     json: Option<PathBuf>,
 }
 
-fn peer(text: &str) -> Result<(String, PathBuf), String> {
+/// Reads `NAME=PATH` with a known peer's name.
+pub(super) fn peer(text: &str) -> Result<(String, PathBuf), String> {
     let known = ["profile-bee", "lightswitch"];
     match text.split_once('=') {
         Some((name, path)) if known.contains(&name) => Ok((name.to_owned(), path.into())),

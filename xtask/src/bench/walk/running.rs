@@ -1,8 +1,8 @@
 //! A profiler under way: its programs' run time, its memory, its end.
 
 use crate::bench::bpf_stats::Runs;
+use crate::bench::tree;
 use anyhow::{Context, Result, bail, ensure};
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -28,7 +28,8 @@ pub struct Running {
 pub struct Used {
     /// User and system time of it and of the children it waited for.
     pub cpu_s: f64,
-    /// The highest `RssAnon` + `RssShmem` that was seen, looking ten times a second.
+    /// The highest `RssAnon` + `RssShmem` of it and those below it that was seen,
+    /// looking ten times a second.
     pub peak_rss_bytes: u64,
 }
 
@@ -46,6 +47,11 @@ impl Running {
             is_waited_for: false,
             peak_rss_bytes: 0,
         })
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Run time and runs of its sampling programs.
@@ -79,17 +85,8 @@ impl Running {
     }
 
     /// Kernel memory of its BPF maps.
-    pub fn map_bytes(&self) -> Result<u64> {
-        let folder = format!("/proc/{}/fdinfo", self.child.id());
-        let mut maps = BTreeMap::new();
-        for entry in fs::read_dir(&folder).context(folder)? {
-            // A descriptor may be closed in between.
-            let Ok(text) = fs::read_to_string(entry?.path()) else {
-                continue;
-            };
-            maps.extend(map_of(&text));
-        }
-        Ok(maps.values().sum())
+    pub fn map_bytes(&self) -> u64 {
+        tree::map_bytes(self.child.id())
     }
 
     /// Ends it as Ctrl-C would, and waits until its result is there.
@@ -156,10 +153,9 @@ impl Running {
     }
 
     fn look(&mut self) {
-        let file = format!("/proc/{}/status", self.child.id());
-        // It may have ended.
-        let status = fs::read_to_string(file).unwrap_or_default();
-        self.peak_rss_bytes = self.peak_rss_bytes.max(rss_bytes(&status));
+        let all = tree::pids(self.child.id());
+        let rss_bytes = all.into_iter().map(tree::rss_bytes).sum();
+        self.peak_rss_bytes = self.peak_rss_bytes.max(rss_bytes);
     }
 
     /// The end of what it said.
@@ -183,29 +179,6 @@ impl Drop for Running {
 
 fn seconds(time: libc::timeval) -> f64 {
     time.tv_sec as f64 + time.tv_usec as f64 * 1e-6
-}
-
-fn rss_bytes(status: &str) -> u64 {
-    status
-        .lines()
-        .filter_map(|line| {
-            let value = line
-                .strip_prefix("RssAnon:")
-                .or_else(|| line.strip_prefix("RssShmem:"))?;
-            value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
-        })
-        .sum::<u64>()
-        * 1024
-}
-
-/// The id and the memory of the map that an fdinfo describes, if it is one.
-fn map_of(fdinfo: &str) -> Option<(u64, u64)> {
-    let field = |name: &str| {
-        fdinfo
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-    };
-    Some((field("map_id:")?, field("memlock:")?))
 }
 
 #[cfg(test)]
@@ -235,14 +208,5 @@ mod tests {
         running.watch(LOOK_EVERY).unwrap();
         let used = running.stop().unwrap();
         assert!(used.cpu_s > 0.0 && used.peak_rss_bytes > 0);
-    }
-
-    #[test]
-    fn a_map_is_known_by_its_id_and_a_program_is_none() {
-        assert_eq!(
-            map_of("map_type:\t2\nmemlock:\t4096\nmap_id:\t7\n"),
-            Some((7, 4096))
-        );
-        assert_eq!(map_of("prog_type:\t7\nmemlock:\t4096\nprog_id:\t7\n"), None);
     }
 }

@@ -73,7 +73,7 @@ fn spend<W: Fn(u32) -> Duration>(
     };
     let mut running = Running::start(command, output.path())?;
     running.watch(recording)?;
-    let map_bytes = running.map_bytes()?;
+    let map_bytes = running.map_bytes();
     let used = running.stop()?;
     let mut cpu_s = used.cpu_s;
     let mut peak_rss_bytes = used.peak_rss_bytes;

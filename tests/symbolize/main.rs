@@ -4,6 +4,7 @@
 //! skips a test visibly, and fails it where `CI=true`.
 
 mod fixture;
+mod golang;
 mod kernel;
 mod native;
 mod separate;
@@ -16,6 +17,7 @@ fn main() -> std::process::ExitCode {
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(native::trials());
     trials.extend(separate::trials());
+    trials.extend(golang::trials());
     trials.extend(kernel::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

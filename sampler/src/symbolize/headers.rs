@@ -112,6 +112,16 @@ impl ReadAt for [u8] {
     }
 }
 
+impl<F: ReadAt + ?Sized> ReadAt for &F {
+    fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        (**self).fill(buffer, offset)
+    }
+
+    fn holds_data(&self, range: Range<u64>, least_bytes: u64) -> bool {
+        (**self).holds_data(range, least_bytes)
+    }
+}
+
 /// The ELF header: where the tables are.
 #[derive(Debug)]
 pub(super) struct Header {

@@ -21,6 +21,7 @@
 mod debug_file;
 mod demangle;
 mod frames;
+pub mod golang;
 mod headers;
 mod inflation;
 mod inspect;

@@ -13,6 +13,7 @@ use crate::object::{FileOffset, PinnedFile};
 use super::debug_file;
 use super::demangle::{MAX_NAME_BYTES, is_mangled};
 use super::frames::frames;
+use super::golang::GoTable;
 use super::headers::ElfError;
 use super::inflation::Allowance;
 use super::inspect::{Image, inspect};
@@ -49,6 +50,8 @@ struct View {
     is_separate: bool,
     /// What the parser inflates before it can answer.
     inflated_bytes: u64,
+    /// Asked instead of the parser, by virtual address.
+    golang: Option<GoTable<File>>,
 }
 
 /// What a view says about one address.
@@ -70,10 +73,10 @@ impl NativeFile {
     ) -> Self {
         let inspected = File::open(pin.reopen_path())
             .map_err(ElfError::from)
-            .and_then(|file| inspect(&file, allowance));
+            .and_then(|file| Ok((inspect(&file, allowance)?, GoTable::find(file))));
         let mut parser_bytes = 0;
         let (image, views, lost_debug_info) = match inspected {
-            Ok(image) => {
+            Ok((image, golang)) => {
                 parser_bytes += image.parser_bytes();
                 let separate = if image.has_usable_debug_info() && !image.links_to_files {
                     None
@@ -84,7 +87,12 @@ impl NativeFile {
                     parser_bytes += image.parser_bytes();
                     (file, image)
                 });
-                let (views, lost) = views(&pin, &image, separate);
+                let (mut views, lost) = views(&pin, &image, separate);
+                if let Some(table) = golang {
+                    parser_bytes += table.held_bytes();
+                    // It knows lines, where a symbol table has none.
+                    views.insert(views.len().saturating_sub(1), View::of_go(&pin, table));
+                }
                 (image, views, lost)
             }
             Err(error) => {
@@ -137,6 +145,8 @@ impl NativeFile {
     /// Frees what the parser holds; it is built anew when it is needed.
     pub(super) fn close_parser(&mut self) {
         self.parser = None;
+        let tables = self.views.iter().filter_map(|view| view.golang.as_ref());
+        tables.for_each(GoTable::close);
     }
 
     /// The frames at each of the file offsets.
@@ -202,6 +212,7 @@ fn views(
             } else {
                 0
             },
+        golang: None,
     };
     let symbols_only = view(pin, image, false, false);
     if image.has_usable_debug_info() && !image.links_to_files {
@@ -217,8 +228,19 @@ fn views(
 }
 
 impl View {
+    /// Into a Go program, by its own table.
+    fn of_go(file: &Arc<PinnedFile>, table: GoTable<File>) -> Self {
+        Self {
+            file: Arc::clone(file),
+            with_debug_info: false,
+            is_separate: false,
+            inflated_bytes: 0,
+            golang: Some(table),
+        }
+    }
+
     fn address(&self, image: &Image, offset: FileOffset) -> Option<u64> {
-        if self.is_separate {
+        if self.is_separate || self.golang.is_some() {
             image.virtual_address(offset)
         } else {
             Some(offset.0)
@@ -232,6 +254,10 @@ impl View {
         image: &Image,
         addresses: &[u64],
     ) -> Option<Vec<LookedUp>> {
+        if let Some(table) = &self.golang {
+            let frames = addresses.iter().map(|at| table.frames(*at));
+            return Some(frames.map(LookedUp::Frames).collect());
+        }
         let symbols = self.ask(parser, self.with_debug_info, addresses)?;
         let doubtful: Vec<usize> = (0..symbols.len())
             .filter(|&at| {

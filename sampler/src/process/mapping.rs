@@ -50,6 +50,12 @@ impl Mapping {
         (self.start..self.end).contains(&address)
     }
 
+    /// Whether a 64-bit process has it: a 32-bit one, whose vDSO is another, has
+    /// nothing so high up.
+    pub fn is_wide(&self) -> bool {
+        self.start >> 32 != 0
+    }
+
     /// Where in the file an address of this mapping lies.
     pub fn file_offset_of(&self, address: u64) -> FileOffset {
         FileOffset(

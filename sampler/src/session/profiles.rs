@@ -258,6 +258,7 @@ fn of_process(mapping: &Mapping, build_ids: &ModuleIds) -> ProfileMapping {
         file: mapping.name().into_owned(),
         build_id: match &mapping.backing {
             Backing::File(file) => file.build_id.as_ref().map(ToString::to_string),
+            Backing::Unpinned { build_id, .. } => build_id.as_ref().map(ToString::to_string),
             Backing::Vdso if mapping.is_wide() => build_ids.vdso.clone(),
             _ => None,
         },

@@ -292,7 +292,8 @@ mod tests {
             inode: 2,
         });
         let path = Path::new("/lib/library.so").into();
-        mapping(start, Backing::Unpinned { path, id })
+        let build_id = None;
+        mapping(start, Backing::Unpinned { path, id, build_id })
     }
 
     fn anonymous(start: u64) -> Arc<Mapping> {

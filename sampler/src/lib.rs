@@ -10,6 +10,7 @@ pub mod cache;
 pub mod commands;
 pub mod format;
 pub mod object;
+pub mod offline;
 pub mod output;
 pub mod probe;
 pub mod process;

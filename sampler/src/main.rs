@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use sampler::commands::cli::{Cli, Command};
-use sampler::commands::{Failure, doctor, log, record};
+use sampler::commands::{Failure, doctor, log, record, symbolize};
 use sampler::format::safe;
 
 /// The exit code of a defect in the profiler itself.
@@ -39,6 +39,7 @@ fn give_back_large_blocks() {
 fn run(command: &Command) -> Result<i32, Failure> {
     match command {
         Command::Record(args) => record::run(args),
+        Command::Symbolize(args) => symbolize::run(args),
         Command::Doctor(args) => {
             doctor::run(args, &mut std::io::stdout().lock()).map_err(Failure::Host)
         }

@@ -59,6 +59,8 @@ impl Cli {
 pub enum Command {
     /// Record profiles: of the whole host, of processes, of a cgroup, of a command.
     Record(Box<RecordArgs>),
+    /// Name the frames of profiles that are written already, here or elsewhere.
+    Symbolize(SymbolizeArgs),
     /// Say what this host allows, what each missing item costs, and how to get it.
     Doctor(DoctorArgs),
 }
@@ -177,6 +179,11 @@ pub struct RecordArgs {
           default_missing_value = "16", value_parser = clap::value_parser!(u32).range(1..))]
     pub verify_unwind: Option<u32>,
 
+    /// Name no frames: no symbols and no debug information are read here. `sampler symbolize`
+    /// names the profiles later, or on another machine.
+    #[arg(long)]
+    pub no_names: bool,
+
     /// The memory that the recording may take, maps in the kernel included: 256M, 1G.
     /// What finds no room in it costs detail, never samples; index.json says how much.
     /// [default: 256M, or more where many CPUs need it]
@@ -216,6 +223,64 @@ impl RecordArgs {
         }
         formats
     }
+}
+
+const SYMBOLIZE_HELP: &str = "\
+Examples:
+  sampler symbolize out/cpu-*.pb.gz     results beside the files: cpu-….symbolized.pb.gz
+  sampler symbolize --in-place --debug-dir /srv/debug out/*.pb.gz
+                                        with the debug files of the recorded machine
+  sampler symbolize --kallsyms kallsyms.txt -o named.pb.gz cpu-x-1.pb.gz
+                                        with a copy of its /proc/kallsyms
+
+A file is taken for a mapping if its build ID is the one in the profile. It is
+looked for, in this order: in each --debug-dir, as .build-id/xx/yyyy.debug and
+wherever in it; in /usr/lib/debug by build ID; at the path in the profile.
+Kernel frames are named from --kallsyms, else from this kernel if the profile
+is of this boot. Samples, labels and addresses stay as they are; profiles of
+other tools are welcome.
+
+Exit codes: 0 done, 2 bad usage, 4 a FILE is not there or is no profile, 5 could
+not write. A FILE that fails costs the others nothing.";
+
+/// Which profiles to name, from what, and where to.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+#[command(after_help = SYMBOLIZE_HELP)]
+pub struct SymbolizeArgs {
+    /// Profiles in the pprof format, gzip or not.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+
+    /// A directory with programs, libraries or debug files, searched by build ID. Repeatable.
+    #[arg(long, value_name = "DIR")]
+    pub debug_dir: Vec<PathBuf>,
+
+    /// Name mappings without a build ID from whatever is at their path now.
+    #[arg(long)]
+    pub trust_paths: bool,
+
+    /// The symbols of the kernel that the profiles are of: a copy of its /proc/kallsyms,
+    /// made as root during the same boot.
+    #[arg(long, value_name = "FILE")]
+    pub kallsyms: Option<PathBuf>,
+
+    /// The file to write; a directory, if it is one or for several FILEs.
+    /// [default: NAME.symbolized.pb.gz beside each NAME.pb.gz]
+    #[arg(short, long, value_name = "PATH", conflicts_with = "in_place")]
+    pub output: Option<PathBuf>,
+
+    /// Replace each FILE by its result, which appears whole. Mode and owner stay.
+    #[arg(long)]
+    pub in_place: bool,
+
+    /// Replace results that are there already.
+    #[arg(long)]
+    pub force: bool,
+
+    /// Print one JSON object instead of lines of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options that provoke losses, for tests.
@@ -273,7 +338,7 @@ mod tests {
         let all = ["sampler", "record"].iter().chain(arguments);
         match Cli::from_arguments(all.map(OsString::from))?.command {
             Command::Record(args) => Ok(*args),
-            Command::Doctor(_) => unreachable!("asked for record"),
+            _ => unreachable!("asked for record"),
         }
     }
 

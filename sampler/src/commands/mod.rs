@@ -4,7 +4,9 @@ pub mod cli;
 pub mod doctor;
 mod failure;
 pub mod log;
+mod open_files;
 pub mod record;
 mod size;
+pub mod symbolize;
 
 pub use failure::Failure;

@@ -4,6 +4,13 @@
 //! dense from 1, every location has a mapping, every string is printable.
 
 mod proto;
+mod read;
+mod rename;
+mod wire;
+
+pub use read::{Document, Location, Mapping, Packing, ReadError, unpack};
+pub use rename::{NewLines, SourceLine, pack, rename};
+pub use wire::WireError;
 
 use std::io::{self, Write};
 
@@ -65,7 +72,7 @@ fn message(profile: &Profile) -> proto::Profile {
 ///
 /// `has_functions` says that the lookup is over, whatever it found: without it
 /// `go tool pprof` tries again itself, and a nameless address can then fail the
-/// whole report.
+/// whole report. If there was no lookup, it may try.
 fn mappings(profile: &Profile, strings: &mut Strings) -> Vec<proto::Mapping> {
     let mut mappings: Vec<_> = profile
         .mappings()
@@ -77,12 +84,13 @@ fn mappings(profile: &Profile, strings: &mut Strings) -> Vec<proto::Mapping> {
             file_offset: mapping.file_offset,
             filename: strings.index(&mapping.file),
             build_id: strings.index(mapping.build_id.as_deref().unwrap_or_default()),
-            has_functions: true,
+            has_functions: profile.names_sought(),
             ..proto::Mapping::default()
         })
         .collect();
     for location in profile.locations() {
         let mapping = &mut mappings[location.mapping.index()];
+        mapping.has_functions |= !location.lines.is_empty();
         mapping.has_inline_frames |= location.lines.len() > 1;
         for line in &location.lines {
             mapping.has_line_numbers |= line.line != 0;

@@ -53,6 +53,12 @@ pub fn find_build_id(
         })
 }
 
+/// The build ID among notes that are padded to 4 bytes: the running kernel's in
+/// `/sys/kernel/notes`.
+pub fn build_id_of_notes(notes: &[u8]) -> Option<BuildId> {
+    build_id_in_notes(notes, 4)
+}
+
 /// The build ID among the notes of one segment, whose parts are padded to
 /// `align` bytes.
 fn build_id_in_notes(mut notes: &[u8], align: usize) -> Option<BuildId> {
@@ -76,14 +82,14 @@ fn build_id_in_notes(mut notes: &[u8], align: usize) -> Option<BuildId> {
 
 /// The two shapes of an ELF file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
+pub(super) enum Class {
     Bits32,
     Bits64,
 }
 
 impl Class {
     /// Of a little-endian ELF header; nothing for anything else.
-    fn of(header: &[u8]) -> Option<Self> {
+    pub(super) fn of(header: &[u8]) -> Option<Self> {
         match header.get(..6)? {
             [0x7f, b'E', b'L', b'F', 1, 1] => Some(Self::Bits32),
             [0x7f, b'E', b'L', b'F', 2, 1] => Some(Self::Bits64),
@@ -92,7 +98,7 @@ impl Class {
     }
 
     /// The offset of a field, which differs between the two.
-    fn pick(self, in_32: usize, in_64: usize) -> usize {
+    pub(super) fn pick(self, in_32: usize, in_64: usize) -> usize {
         match self {
             Self::Bits32 => in_32,
             Self::Bits64 => in_64,
@@ -100,7 +106,7 @@ impl Class {
     }
 
     /// An address-sized field.
-    fn word(self, bytes: &[u8], at: usize) -> Option<u64> {
+    pub(super) fn word(self, bytes: &[u8], at: usize) -> Option<u64> {
         match self {
             Self::Bits32 => u32_at(bytes, at).map(u64::from),
             Self::Bits64 => Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk::<8>()?)),
@@ -108,16 +114,16 @@ impl Class {
     }
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 /// Reads up to `bytes` from `offset`: less where the file ends before.
-fn read_up_to(
+pub(super) fn read_up_to(
     read_at: &mut impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
     offset: u64,
     bytes: usize,

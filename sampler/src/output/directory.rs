@@ -42,6 +42,9 @@ pub enum OutputError {
         .0.display()
     )]
     NotAFile(PathBuf),
+    /// A file that is not to be replaced.
+    #[error("{} exists: name another file with `-o`, or replace it with `--force`", .0.display())]
+    Exists(PathBuf),
     /// The system refused.
     #[error("cannot write to {}: {error}", path.display())]
     Io {

@@ -142,7 +142,8 @@ fn write_profiles(
             .collect();
         let mut built = builder.build(&members);
         recording.look_at_memory();
-        for comment in comments(index, built.completeness) {
+        let boot = recording.boot.comment();
+        for comment in comments(index, built.completeness).into_iter().chain(boot) {
             built.profile.comment(comment);
         }
         let stem = naming::stem(grouping, &group, processes);

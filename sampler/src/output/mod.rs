@@ -5,6 +5,7 @@ mod files;
 mod index;
 mod naming;
 mod place;
+mod rewritten;
 mod summary_file;
 
 pub use directory::{OutputDirectory, OutputError};
@@ -13,4 +14,5 @@ pub use index::{
     CostIndex, CpuIndex, FileIndex, FrameIndex, HostIndex, Index, LedgerIndex, LifecycleIndex,
     StackIndex, UnfinishedIndex, from_unix_ns, rfc3339,
 };
+pub use rewritten::{Model, Rewritten};
 pub use summary_file::SummaryFile;

@@ -65,11 +65,24 @@ impl Place {
         replace: bool,
         content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<()> {
+        self.write_as(name, replace, &|_| Ok(()), content)
+    }
+
+    /// The same; `adorn` is handed the temporary file before it has content, to
+    /// set its mode and its owner.
+    pub fn write_as(
+        &self,
+        name: &OsStr,
+        replace: bool,
+        adorn: &dyn Fn(&File) -> io::Result<()>,
+        content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut temporary = OsString::from(".");
         temporary.push(name);
         temporary.push(format!(".{}.tmp", std::process::id()));
         let file = self.create(&temporary)?;
         let written = (|| {
+            adorn(&file)?;
             let mut buffer = BufWriter::new(file);
             content(&mut buffer)?;
             buffer.flush()?;

@@ -5,6 +5,7 @@ mod drain;
 mod event;
 pub mod host;
 mod mapped;
+mod pairing;
 pub mod perf_abi;
 mod programs;
 mod sideband;

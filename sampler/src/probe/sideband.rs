@@ -3,10 +3,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::pairing::Pairing;
 use super::perf_abi::{self, PerfEventAttr, event_type, flag, read_format, sample, software};
 use super::ticks::read_enabled_ns;
 use crate::process::{Event, Record, parse};
@@ -29,6 +30,10 @@ struct Ring {
     event: File,
     /// Its enabled time when it was last looked at.
     enabled_ns: u64,
+    /// What tells of mappings by build ID, into the same ring; kernels before 5.12
+    /// have none.
+    by_build_id: Option<OwnedFd>,
+    pairing: Pairing,
     base: NonNull<u8>,
     page_bytes: usize,
 }
@@ -70,7 +75,8 @@ impl Sideband {
                 self.changes += 1;
                 self.scratch.clear();
                 ring.take(&mut self.scratch);
-                self.malformed += decode(&self.scratch, &mut self.left);
+                self.malformed += ring.decode(&self.scratch, &mut self.left);
+                ring.pairing.end(&mut self.left);
             }
             is_heard
         });
@@ -108,10 +114,10 @@ impl Sideband {
     /// Everything that the rings hold, of all CPUs, in no order.
     pub fn read(&mut self) -> Vec<Record> {
         let mut records = std::mem::take(&mut self.left);
-        for ring in &self.rings {
+        for ring in &mut self.rings {
             self.scratch.clear();
             ring.take(&mut self.scratch);
-            self.malformed += decode(&self.scratch, &mut records);
+            self.malformed += ring.decode(&self.scratch, &mut records);
         }
         records
     }
@@ -123,7 +129,7 @@ impl Sideband {
 }
 
 /// Splits the bytes of a ring into records; returns how many made no sense.
-fn decode(mut bytes: &[u8], records: &mut Vec<Record>) -> u64 {
+fn decode(mut bytes: &[u8], mut take: impl FnMut(Record)) -> u64 {
     let mut malformed = 0;
     while let Some((header, _)) = bytes.split_at_checked(HEADER_BYTES) {
         let record_type = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
@@ -133,7 +139,7 @@ fn decode(mut bytes: &[u8], records: &mut Vec<Record>) -> u64 {
             return malformed + 1;
         }
         match parse(record_type, misc, &bytes[HEADER_BYTES..size]) {
-            Ok(Some(record)) => records.push(record),
+            Ok(Some(record)) => take(record),
             Ok(None) => {}
             Err(_) => malformed += 1,
         }
@@ -191,13 +197,24 @@ impl Ring {
         let base = NonNull::new(base.cast()).ok_or_else(io::Error::last_os_error)?;
         let ring = Self {
             cpu,
+            by_build_id: tell_build_ids(cpu, event.as_fd()),
             event: event.into(),
+            pairing: Pairing::default(),
             enabled_ns: 0,
             base,
             page_bytes,
         };
         perf_abi::enable(ring.event.as_fd())?;
         Ok(ring)
+    }
+
+    /// Splits what was taken into records; returns how many made no sense.
+    fn decode(&mut self, bytes: &[u8], records: &mut Vec<Record>) -> u64 {
+        if self.by_build_id.is_none() {
+            return decode(bytes, |record| records.push(record));
+        }
+        self.pairing.begin(records);
+        decode(bytes, |record| self.pairing.add(record, records))
     }
 
     /// Moves what the ring holds to `out`.
@@ -228,6 +245,31 @@ impl Ring {
     }
 }
 
+/// Has a second event tell of mappings into the first one's ring, by build ID: the
+/// file may be gone by the time its path is read. Goes on without where the
+/// kernel cannot.
+fn tell_build_ids(cpu: u32, ring_owner: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let attr = PerfEventAttr {
+        sample_type: sample::TID | sample::TIME,
+        flags: flag::DISABLED
+            | flag::MMAP
+            | flag::MMAP2
+            | flag::BUILD_ID
+            | flag::SAMPLE_ID_ALL
+            | flag::USE_CLOCKID,
+        clockid: libc::CLOCK_MONOTONIC,
+        ..PerfEventAttr::new(event_type::SOFTWARE, software::DUMMY)
+    };
+    let event = perf_abi::perf_event_open(&attr, -1, cpu as i32, None, 0).and_then(|event| {
+        perf_abi::set_output(event.as_fd(), ring_owner)?;
+        perf_abi::enable(event.as_fd())?;
+        Ok(event)
+    });
+    event
+        .inspect_err(|error| tracing::debug!(%error, "mappings come without build IDs"))
+        .ok()
+}
+
 impl Drop for Ring {
     fn drop(&mut self) {
         // SAFETY: this is the mapping that `open` made.
@@ -246,7 +288,10 @@ mod tests {
 
     use std::process::Command;
 
+    use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+
     use super::*;
+    use crate::object::find_build_id;
     use crate::probe::host::cpus;
     use crate::process::Comm;
 
@@ -349,6 +394,34 @@ mod tests {
                 .iter()
                 .any(|record| matches!(record.event, Event::Exec { .. }))
         );
+    }
+
+    #[test]
+    fn a_mapping_is_told_of_by_inode_and_by_build_id() {
+        let Some(mut sideband) = listen() else {
+            return;
+        };
+        if sideband.rings.iter().any(|ring| ring.by_build_id.is_none()) {
+            eprintln!("skipped: this kernel tells no build IDs");
+            return;
+        }
+        sideband.read();
+        let mut child = Command::new("/bin/true").spawn().unwrap();
+        assert!(child.wait().unwrap().success());
+        let program = std::fs::File::open("/bin/true").unwrap();
+        let build_id = find_build_id(|offset, buffer| program.read_at(buffer, offset));
+        let inode = program.metadata().unwrap().ino();
+        let of_program: Vec<_> = sideband
+            .read()
+            .into_iter()
+            .filter(|record| record.pid == child.id())
+            .filter_map(|record| match record.event {
+                Event::Map(map) if map.id.inode == inode => Some(map.build_id),
+                _ => None,
+            })
+            .collect();
+        assert!(build_id.is_some());
+        assert_eq!(of_program, [build_id]);
     }
 
     #[test]

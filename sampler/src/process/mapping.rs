@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::object::{FileId, FileOffset, PinnedFile};
+use crate::object::{BuildId, FileId, FileOffset, PinnedFile};
 
 /// An executable range and what lies behind it.
 #[derive(Debug, Clone)]
@@ -32,6 +32,8 @@ pub enum Backing {
         path: Arc<Path>,
         /// What the kernel calls the file, where it said so.
         id: Option<FileId>,
+        /// Its build ID, where the kernel said so.
+        build_id: Option<BuildId>,
     },
     /// The code that the kernel puts into every process.
     Vdso,
@@ -48,6 +50,12 @@ impl Mapping {
     /// Whether the address lies in it.
     pub fn contains(&self, address: u64) -> bool {
         (self.start..self.end).contains(&address)
+    }
+
+    /// Whether a 64-bit process has it: a 32-bit one, whose vDSO is another, has
+    /// nothing so high up.
+    pub fn is_wide(&self) -> bool {
+        self.start >> 32 != 0
     }
 
     /// Where in the file an address of this mapping lies.
@@ -87,7 +95,7 @@ impl Mapping {
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let same_backing = match (&self.backing, &other.backing) {
             (Backing::File(a), Backing::File(b)) => Arc::ptr_eq(a, b),
-            (Backing::Unpinned { path, id }, Backing::Unpinned { path: p, id: i }) => {
+            (Backing::Unpinned { path, id, .. }, Backing::Unpinned { path: p, id: i, .. }) => {
                 path == p && id == i
             }
             (Backing::Anonymous { name }, Backing::Anonymous { name: n }) => name == n,

@@ -217,6 +217,7 @@ impl FileStore {
         Backing::Unpinned {
             path,
             id: (map.id.inode != 0).then_some(map.id),
+            build_id: map.build_id.clone(),
         }
     }
 }

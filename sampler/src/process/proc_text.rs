@@ -124,6 +124,7 @@ pub fn parse_maps_range(line: &[u8]) -> Option<MapRecord> {
         },
         generation: None,
         name: name.into(),
+        build_id: None,
     })
 }
 
@@ -209,6 +210,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
                 },
                 generation: None,
                 name: (*b"/usr/bin/cat").into(),
+                build_id: None,
             }
         );
     }

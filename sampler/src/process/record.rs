@@ -7,7 +7,7 @@
 use thiserror::Error;
 
 use super::comm::Comm;
-use crate::object::FileId;
+use crate::object::{BuildId, FileId};
 
 const PERF_RECORD_LOST: u32 = 2;
 const PERF_RECORD_COMM: u32 = 3;
@@ -22,6 +22,8 @@ const MISC_MMAP_BUILD_ID: u16 = 1 << 14;
 
 /// `{ u32 pid, tid; u64 time; }` at the end of each record.
 const SAMPLE_ID_BYTES: usize = 16;
+/// What says in a mapping's record which file it is of: inode or build ID.
+const IDENTITY_BYTES: usize = 24;
 
 /// One piece of news.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +86,9 @@ pub struct MapRecord {
     pub generation: Option<u32>,
     /// A path or the kernel's word for the mapping; any bytes but NUL.
     pub name: Box<[u8]>,
+    /// The build ID of the file, where the kernel said it. A record of the kernel's
+    /// that does says no inode.
+    pub build_id: Option<BuildId>,
 }
 
 /// Why a record cannot be read.
@@ -105,9 +110,6 @@ pub enum RecordError {
         /// Its length.
         length_bytes: u64,
     },
-    /// The event was opened with `build_id`, whose records hold no inode.
-    #[error("the record identifies its file by build ID instead of inode")]
-    BuildIdInsteadOfInode,
 }
 
 /// Reads the body (all behind the 8-byte header) of one record.
@@ -159,11 +161,8 @@ pub fn parse(record_type: u32, misc: u16, body: &[u8]) -> Result<Option<Record>,
             (pid, tid, event)
         }
         PERF_RECORD_MMAP2 => {
-            if misc & MISC_MMAP_BUILD_ID != 0 {
-                return Err(RecordError::BuildIdInsteadOfInode);
-            }
             let (pid, tid) = fields.pair_u32().ok_or(short)?;
-            match fields.map(short)? {
+            match fields.map(short, misc & MISC_MMAP_BUILD_ID != 0)? {
                 Some(map) => (pid, tid, Event::Map(map)),
                 None => return Ok(None),
             }
@@ -209,11 +208,15 @@ impl Fields<'_> {
     }
 
     /// A mapping behind its pid and tid; nothing if it is not executable.
-    fn map(mut self, short: RecordError) -> Result<Option<MapRecord>, RecordError> {
+    fn map(
+        mut self,
+        short: RecordError,
+        has_build_id: bool,
+    ) -> Result<Option<MapRecord>, RecordError> {
         let (start, length_bytes) = self.pair_u64().ok_or(short)?;
         let file_offset = self.u64().ok_or(short)?;
-        let (major, minor) = self.pair_u32().ok_or(short)?;
-        let (inode, generation) = self.pair_u64().ok_or(short)?;
+        let (identity, rest) = self.0.split_first_chunk().ok_or(short)?;
+        self.0 = rest;
         let (protection, _flags) = self.pair_u32().ok_or(short)?;
         if protection & libc::PROT_EXEC as u32 == 0 {
             return Ok(None);
@@ -225,19 +228,38 @@ impl Fields<'_> {
                 start,
                 length_bytes,
             })?;
+        let (id, generation, build_id) = if has_build_id {
+            (FileId::default(), None, build_id(identity))
+        } else {
+            let (id, generation) = inode(identity);
+            (id, Some(generation), None)
+        };
         let name_end = self.0.iter().position(|&byte| byte == 0);
         Ok(Some(MapRecord {
             start,
             end,
             file_offset,
-            id: FileId {
-                device: libc::makedev(major, minor),
-                inode,
-            },
-            generation: Some(generation as u32),
+            id,
+            generation,
             name: self.0[..name_end.unwrap_or(self.0.len())].into(),
+            build_id,
         }))
     }
+}
+
+/// `{ u32 major, minor; u64 inode, generation; }`
+fn inode(identity: &[u8; IDENTITY_BYTES]) -> (FileId, u32) {
+    let mut fields = Fields(identity);
+    let (major, minor) = fields.pair_u32().unwrap_or_default();
+    let (inode, generation) = fields.pair_u64().unwrap_or_default();
+    let device = libc::makedev(major, minor);
+    (FileId { device, inode }, generation as u32)
+}
+
+/// `{ u8 size, reserved[3], build_id[20]; }`
+fn build_id(identity: &[u8; IDENTITY_BYTES]) -> Option<BuildId> {
+    let build_id = identity.get(4..4 + usize::from(identity[0]))?;
+    (!build_id.is_empty()).then(|| BuildId(build_id.into()))
 }
 
 #[cfg(test)]
@@ -370,6 +392,7 @@ mod tests {
             },
             generation: Some(99),
             name: (*b"/bin/a b").into(),
+            build_id: None,
         };
         assert_eq!(record.unwrap().unwrap().event, Event::Map(expected));
     }
@@ -402,15 +425,29 @@ mod tests {
     }
 
     #[test]
-    fn build_id_records_are_refused_by_name() {
-        assert_eq!(
-            parse(
-                PERF_RECORD_MMAP2,
-                2 | MISC_MMAP_BUILD_ID,
-                &mmap2(4096, 5, b"/x\0\0\0\0\0\0")
-            ),
-            Err(RecordError::BuildIdInsteadOfInode)
-        );
+    fn a_mapping_may_name_its_file_by_build_id() {
+        for (said_bytes, expected) in [
+            (20, Some(vec![9; 20])),
+            (8, Some(vec![9; 8])),
+            (0, None),
+            (21, None),
+        ] {
+            let identity = [&[said_bytes, 0, 0, 0][..], &[9; 20]].concat();
+            let record = body(&[
+                &words(&[70, 71]),
+                &longs(&[0x7000, 0x1000, 0x2000]),
+                &identity,
+                &words(&[5, 2]),
+                b"/x\0\0\0\0\0\0",
+            ]);
+            let record = parse(PERF_RECORD_MMAP2, 2 | MISC_MMAP_BUILD_ID, &record);
+            let Event::Map(map) = record.unwrap().unwrap().event else {
+                panic!("not a mapping");
+            };
+            assert_eq!((map.id, map.generation), (FileId::default(), None));
+            assert_eq!(map.build_id.map(|id| id.0.into_vec()), expected);
+            assert_eq!(&*map.name, b"/x");
+        }
     }
 
     #[test]

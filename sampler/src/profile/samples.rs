@@ -24,6 +24,7 @@ pub struct Profile {
     /// One row of `sample_types.len()` values for each entry of `keys`.
     values: Vec<i64>,
     comments: Vec<String>,
+    names_sought: bool,
 }
 
 /// One merged sample.
@@ -51,6 +52,7 @@ impl Profile {
             keys: Vec::new(),
             values: Vec::new(),
             comments: Vec::new(),
+            names_sought: true,
         }
     }
 
@@ -114,6 +116,16 @@ impl Profile {
     /// but not shown in reports.
     pub fn comment(&mut self, comment: impl Into<String>) {
         self.comments.push(comment.into());
+    }
+
+    /// Says that nobody looked for names, so that readers may.
+    pub fn leave_unnamed(&mut self) {
+        self.names_sought = false;
+    }
+
+    /// Whether names were looked for.
+    pub fn names_sought(&self) -> bool {
+        self.names_sought
     }
 
     /// What holds for all samples.

@@ -130,6 +130,8 @@ pub struct Options {
     pub unwind: UnwindBy,
     /// One stack in this many is checked by another walk; 0 for none.
     pub check_every: u32,
+    /// Whether frames are named.
+    pub names: bool,
     /// Table sizes and depths.
     pub limits: Limits,
     /// The memory budget, in bytes; `None` for the default.
@@ -181,6 +183,7 @@ mod tests {
             cgroups: false,
             unwind: UnwindBy::default(),
             check_every: 0,
+            names: true,
             limits: DEFAULT_LIMITS,
             memory_bytes: None,
             cache: None,

@@ -34,12 +34,22 @@ pub struct GroupProfile {
     pub frames: FrameCounts,
 }
 
+/// The build IDs of what is no file, in hexadecimal, where they are known.
+#[derive(Debug, Clone, Default)]
+pub struct ModuleIds {
+    /// The kernel's.
+    pub kernel: Option<String>,
+    /// The vDSO's, of this machine's own word size.
+    pub vdso: Option<String>,
+}
+
 /// Builds profiles from a recording.
 #[derive(Debug)]
 pub struct ProfileBuilder<'a> {
     traces: &'a Traces,
-    names: &'a Names,
+    names: Option<&'a Names>,
     period_ns: i64,
+    build_ids: ModuleIds,
     header: Header,
 }
 
@@ -56,12 +66,20 @@ struct Building<'a> {
 }
 
 impl<'a> ProfileBuilder<'a> {
-    /// One for all files of a recording.
-    pub fn new(traces: &'a Traces, names: &'a Names, period_ns: i64, header: Header) -> Self {
+    /// One for all files of a recording; `names` is `None` if nobody looked for
+    /// any.
+    pub fn new(
+        traces: &'a Traces,
+        names: Option<&'a Names>,
+        period_ns: i64,
+        build_ids: ModuleIds,
+        header: Header,
+    ) -> Self {
         Self {
             traces,
             names,
             period_ns,
+            build_ids,
             header,
         }
     }
@@ -75,6 +93,9 @@ impl<'a> ProfileBuilder<'a> {
             mappings: HashMap::new(),
             locations: HashMap::new(),
         };
+        if self.names.is_none() {
+            building.profile.leave_unnamed();
+        }
         building.main_binary_first();
         let mut samples = 0;
         let mut completeness = Completeness::default();
@@ -165,7 +186,7 @@ impl Building<'_> {
         } else {
             let found = traces
                 .query(at)
-                .and_then(|query| self.from.names.get(&query.place.key(), query.address));
+                .and_then(|query| self.from.names?.get(&query.place.key(), query.address));
             let lines = found.map_or_else(Vec::new, |named| self.lines(named));
             let named = !lines.is_empty();
             (lines, Some(named))
@@ -208,14 +229,14 @@ impl Building<'_> {
                 limit: u64::MAX,
                 file_offset: 0,
                 file: "[kernel.kallsyms]".to_owned(),
-                build_id: None,
+                build_id: self.from.build_ids.kernel.clone(),
             },
             FramePlace::Mapped(first_seen) => {
                 let mut located = self.processes.iter().map(|process| &process.located);
                 let mapping = located.find_map(|located| located.mapping(place));
                 let mapping = mapping.unwrap_or(first_seen);
                 start = mapping.start;
-                of_process(mapping)
+                of_process(mapping, &self.from.build_ids)
             }
             FramePlace::Unmapped => nowhere("[unmapped]"),
             FramePlace::Marker(_) => nowhere("[sampler]"),
@@ -226,7 +247,7 @@ impl Building<'_> {
     }
 }
 
-fn of_process(mapping: &Mapping) -> ProfileMapping {
+fn of_process(mapping: &Mapping, build_ids: &ModuleIds) -> ProfileMapping {
     ProfileMapping {
         start: mapping.start,
         limit: mapping.end,
@@ -237,6 +258,8 @@ fn of_process(mapping: &Mapping) -> ProfileMapping {
         file: mapping.name().into_owned(),
         build_id: match &mapping.backing {
             Backing::File(file) => file.build_id.as_ref().map(ToString::to_string),
+            Backing::Unpinned { build_id, .. } => build_id.as_ref().map(ToString::to_string),
+            Backing::Vdso if mapping.is_wide() => build_ids.vdso.clone(),
             _ => None,
         },
     }

@@ -5,12 +5,13 @@ use std::time::{Instant, SystemTime};
 use super::attribution::{Attribution, SampledProcess};
 use super::cost::{self, Cost};
 use super::ledger::{Completeness, Ledger};
-use super::profiles::ProfileBuilder;
+use super::profiles::{ModuleIds, ProfileBuilder};
 use super::unwinding::TableCounts;
 use super::verification::Verified;
+use crate::probe::host::boot::Boot;
 use crate::probe::{Event, RuleCounters};
 use crate::profile::Header;
-use crate::symbolize::{Names, Stats};
+use crate::symbolize::{Names, Stats, vdso_build_id};
 
 /// What was heard from the kernel about processes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,8 +51,11 @@ pub struct Recording {
     pub verified: Option<Verified>,
     /// `CLOCK_REALTIME` minus `CLOCK_BOOTTIME`, in nanoseconds.
     pub boot_unix_ns: i64,
+    /// Which boot of which kernel it was.
+    pub boot: Boot,
     pub(super) attribution: Attribution,
-    pub(super) names: Names,
+    /// None if no names were wanted.
+    pub(super) names: Option<Names>,
     pub(super) bpf_ns: u64,
     /// Stacks that were walked because their program was about to end.
     pub(super) departures: u64,
@@ -77,7 +81,7 @@ impl Recording {
 
     /// What naming achieved.
     pub fn symbol_stats(&self) -> Stats {
-        self.names.stats()
+        self.names.as_ref().map(Names::stats).unwrap_or_default()
     }
 
     /// The time that one sample stands for.
@@ -94,8 +98,12 @@ impl Recording {
         let period_ns = self.period_ns() as i64;
         ProfileBuilder::new(
             &self.attribution.traces,
-            &self.names,
+            self.names.as_ref(),
             period_ns,
+            ModuleIds {
+                kernel: self.boot.kernel_build_id.clone(),
+                vdso: vdso_build_id().map(|build_id| build_id.to_string()),
+            },
             Header::cpu(period_ns, start_unix_ns, self.duration_ns as i64),
         )
     }

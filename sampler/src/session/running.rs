@@ -24,6 +24,7 @@ use super::unwinding::Unwinding;
 use super::verification::Verification;
 use super::waiting::{any_readable_from, sleep_until, wait_for_all, watch};
 use crate::cache::Cache;
+use crate::probe::host::boot::Boot;
 use crate::probe::host::{HostFacts, cpus};
 use crate::probe::{self, Drain, Programs, RuleCounters, Sideband, Timers};
 use crate::process::{ProcessTable, Procfs};
@@ -89,7 +90,8 @@ pub struct Running {
     timers: Timers,
     table: ProcessTable,
     attribution: Attribution,
-    symbolizer: Symbolizer,
+    /// None if no names are wanted.
+    symbolizer: Option<Symbolizer>,
     unwinding: Option<Unwinding>,
     verification: Option<Verification>,
     /// One for each process whose end ends the recording.
@@ -153,14 +155,17 @@ impl Running {
             unwinding.expect(&present);
         }
         let _lost_before_the_start = hear(&mut sideband, &mut table, unwinding.as_mut());
-        let symbolizer = Symbolizer::spawn(symbolize::Options {
-            rss_bytes: cost::rss_bytes,
-            max_parser_bytes: shares.parsers_bytes,
-            // Whoever holds it: parsers can be opened again.
-            max_rss_bytes: shares.budget_bytes.saturating_sub(programs.map_bytes()),
-            ..symbolize::Options::default()
-        })
-        .map_err(system("start the symbolizer"))?;
+        let start_symbolizer = || {
+            Symbolizer::spawn(symbolize::Options {
+                rss_bytes: cost::rss_bytes,
+                max_parser_bytes: shares.parsers_bytes,
+                // Whoever holds it: parsers can be opened again.
+                max_rss_bytes: shares.budget_bytes.saturating_sub(programs.map_bytes()),
+                ..symbolize::Options::default()
+            })
+        };
+        let symbolizer = options.names.then(start_symbolizer).transpose();
+        let symbolizer = symbolizer.map_err(system("start the symbolizer"))?;
         let event_error = |error| SessionError::Event {
             event: options.event,
             error,
@@ -313,7 +318,7 @@ impl Running {
         if let Some(cache) = &self.cache {
             cache.trim();
         }
-        let names = self.symbolizer.finish();
+        let names = self.symbolizer.map(Symbolizer::finish);
         let counters = self.drain.counters();
         let (departures, departures_ns) = self.drain.departures();
         let sum = |of: fn(&probe::CpuCounters) -> u64| counters.iter().map(of).sum::<u64>();
@@ -339,6 +344,7 @@ impl Running {
                 scope_overflows,
             },
             boot_unix_ns: boot_unix_ns(),
+            boot: Boot::read(),
             bpf_ns: cost::extrapolate_bpf_ns(
                 sum(|cpu| cpu.clocked_ns),
                 sum(|cpu| cpu.clocked_ticks),
@@ -424,8 +430,15 @@ impl Running {
             unwinding.all_cpus_passed();
         }
         self.heard_losses(lost);
-        self.symbolizer
-            .submit(self.attribution.traces.take_queries());
+        self.ask_for_names();
+    }
+
+    /// Asks for the names of what was not seen before.
+    fn ask_for_names(&mut self) {
+        let queries = self.attribution.traces.take_queries();
+        if let Some(symbolizer) = &self.symbolizer {
+            symbolizer.submit(queries);
+        }
     }
 
     /// Whether unwind tables are being built.
@@ -467,8 +480,7 @@ impl Running {
                 "unwind tables found no room: stacks were copied instead, or cut; more `--memory` gives them room"
             );
         }
-        self.symbolizer
-            .submit(self.attribution.traces.take_queries());
+        self.ask_for_names();
     }
 
     /// Takes what the side band has to say.

@@ -240,7 +240,7 @@ impl Traces {
                 let offset = mapping.file_offset_of(mapping.start + frame.offset).0;
                 match &mapping.backing {
                     Backing::File(file) => (Place::File(Arc::clone(file)), offset),
-                    Backing::Vdso => (Place::Vdso, offset),
+                    Backing::Vdso if mapping.is_wide() => (Place::Vdso, offset),
                     _ => return None,
                 }
             }
@@ -292,7 +292,8 @@ mod tests {
             inode: 2,
         });
         let path = Path::new("/lib/library.so").into();
-        mapping(start, Backing::Unpinned { path, id })
+        let build_id = None;
+        mapping(start, Backing::Unpinned { path, id, build_id })
     }
 
     fn anonymous(start: u64) -> Arc<Mapping> {

@@ -32,9 +32,9 @@ mod parsers;
 mod place;
 mod vdso;
 
-pub use vdso::pin as pin_vdso;
 mod worker;
 
 pub use names::{FrameName, Named, Names, Stats};
 pub use place::{Place, PlaceKey, Query};
+pub use vdso::{build_id as vdso_build_id, pin as pin_vdso};
 pub use worker::{Options, Symbolizer};

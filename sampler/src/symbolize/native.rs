@@ -54,6 +54,15 @@ struct View {
     golang: Option<GoTable<File>>,
 }
 
+/// How the addresses in a file are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AddressKind {
+    /// As offsets into the file.
+    FileOffset,
+    /// As the file's own symbol tables count them.
+    Virtual,
+}
+
 /// What a view says about one address.
 #[derive(Debug, PartialEq, Eq)]
 enum LookedUp {
@@ -149,20 +158,20 @@ impl NativeFile {
         tables.for_each(GoTable::close);
     }
 
-    /// The frames at each of the file offsets.
-    pub(super) fn name(&mut self, offsets: &[FileOffset]) -> Vec<Named> {
-        let mut answers: Vec<Named> = vec![Named::from([]); offsets.len()];
-        let mut open: Vec<usize> = (0..offsets.len()).collect();
+    /// The frames at each of the addresses.
+    pub(super) fn name(&mut self, asked_for: &[u64], kind: AddressKind) -> Vec<Named> {
+        let mut answers: Vec<Named> = vec![Named::from([]); asked_for.len()];
+        let mut open: Vec<usize> = (0..asked_for.len()).collect();
         let mut next = 0;
         while let Some(view) = self.views.get(next) {
             let (asked, addresses): (Vec<usize>, Vec<u64>) = open
                 .iter()
-                .filter_map(|&at| Some((at, view.address(&self.image, offsets[at])?)))
+                .filter_map(|&at| Some((at, view.address(&self.image, asked_for[at], kind)?)))
                 .unzip();
             if !addresses.is_empty() {
                 let parser = self.parser.get_or_insert_with(new_parser);
                 match catch_unwind(AssertUnwindSafe(|| {
-                    view.look_up(parser, &self.image, &addresses)
+                    view.look_up(parser, &self.image, &addresses, view.answers_to(kind))
                 })) {
                     Ok(Some(found)) => {
                         for (at, looked_up) in asked.into_iter().zip(found) {
@@ -239,11 +248,21 @@ impl View {
         }
     }
 
-    fn address(&self, image: &Image, offset: FileOffset) -> Option<u64> {
+    /// How it is asked for addresses that are counted so.
+    fn answers_to(&self, kind: AddressKind) -> AddressKind {
         if self.is_separate || self.golang.is_some() {
-            image.virtual_address(offset)
+            AddressKind::Virtual
         } else {
-            Some(offset.0)
+            kind
+        }
+    }
+
+    /// An address as it is asked for one.
+    fn address(&self, image: &Image, address: u64, kind: AddressKind) -> Option<u64> {
+        if kind == self.answers_to(kind) {
+            Some(address)
+        } else {
+            image.virtual_address(FileOffset(address))
         }
     }
 
@@ -253,12 +272,13 @@ impl View {
         parser: &Symbolizer,
         image: &Image,
         addresses: &[u64],
+        kind: AddressKind,
     ) -> Option<Vec<LookedUp>> {
         if let Some(table) = &self.golang {
             let frames = addresses.iter().map(|at| table.frames(*at));
             return Some(frames.map(LookedUp::Frames).collect());
         }
-        let symbols = self.ask(parser, self.with_debug_info, addresses)?;
+        let symbols = self.ask(parser, self.with_debug_info, addresses, kind)?;
         let doubtful: Vec<usize> = (0..symbols.len())
             .filter(|&at| {
                 let symbol = symbols[at].as_sym();
@@ -268,7 +288,9 @@ impl View {
         let mut elf_symbols: Vec<Option<String>> = vec![None; symbols.len()];
         if !doubtful.is_empty() {
             let addresses: Vec<u64> = doubtful.iter().map(|&at| addresses[at]).collect();
-            let found = self.ask(parser, false, &addresses).unwrap_or_default();
+            let found = self
+                .ask(parser, false, &addresses, kind)
+                .unwrap_or_default();
             for (at, symbolized) in doubtful.into_iter().zip(found) {
                 // A name ends at the next NUL, however far away that is.
                 elf_symbols[at] = symbolized.as_sym().map(|symbol| {
@@ -300,13 +322,13 @@ impl View {
         parser: &'parser Symbolizer,
         with_debug_info: bool,
         addresses: &[u64],
+        kind: AddressKind,
     ) -> Option<Vec<Symbolized<'parser>>> {
         let mut elf = Elf::new(self.file.reopen_path());
         elf.debug_syms = with_debug_info;
-        let input = if self.is_separate {
-            Input::VirtOffset(addresses)
-        } else {
-            Input::FileOffset(addresses)
+        let input = match kind {
+            AddressKind::Virtual => Input::VirtOffset(addresses),
+            AddressKind::FileOffset => Input::FileOffset(addresses),
         };
         parser.symbolize(&Source::Elf(elf), input).ok()
     }

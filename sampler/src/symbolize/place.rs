@@ -9,6 +9,9 @@ use crate::object::{FileId, PinnedFile};
 pub enum Place {
     /// An ELF file; addresses are file offsets.
     File(Arc<PinnedFile>),
+    /// The separate debug file of an ELF file that is not at hand; addresses are
+    /// virtual, as the symbol tables of both count them.
+    DebugFile(Arc<PinnedFile>),
     /// The kernel and its modules; addresses are absolute.
     Kernel,
     /// The vDSO of this machine's own word size; addresses are offsets into
@@ -22,6 +25,8 @@ pub enum PlaceKey {
     /// The file with this device and inode. Unambiguous as long as the file is
     /// pinned, and the worker keeps its pin until it ends.
     File(FileId),
+    /// The same, asked by virtual address.
+    DebugFile(FileId),
     /// The kernel and its modules.
     Kernel,
     /// The vDSO.
@@ -33,6 +38,7 @@ impl Place {
     pub fn key(&self) -> PlaceKey {
         match self {
             Self::File(file) => PlaceKey::File(file.id),
+            Self::DebugFile(file) => PlaceKey::DebugFile(file.id),
             Self::Kernel => PlaceKey::Kernel,
             Self::Vdso => PlaceKey::Vdso,
         }
@@ -47,6 +53,7 @@ impl Place {
 pub struct Query {
     /// What the address is an offset into.
     pub place: Place,
-    /// File offset, kernel address, or offset into the vDSO image.
+    /// File offset, virtual address, kernel address, or offset into the vDSO
+    /// image.
     pub address: u64,
 }

@@ -8,18 +8,27 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::object::{FileId, PinnedFile};
+use crate::object::{BuildId, FileId, PinnedFile, find_build_id};
 
 /// Far more than any kernel's image (two pages on x86-64).
 const MAX_IMAGE_BYTES: u64 = 1 << 20;
 
+/// The build ID of our own vDSO, if it has one that can be read.
+pub fn build_id() -> Option<BuildId> {
+    let image = own_image().ok()?;
+    find_build_id(|offset, buffer| {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let rest = image.get(start..).unwrap_or_default();
+        let bytes = buffer.len().min(rest.len());
+        buffer[..bytes].copy_from_slice(&rest[..bytes]);
+        Ok(bytes)
+    })
+}
+
 /// Copies our own vDSO into a sealed file in memory. Its file offsets are the
 /// offsets into the image.
 pub fn pin() -> io::Result<Arc<PinnedFile>> {
-    let range = own_range()?;
-    let mut image = vec![0; (range.end - range.start) as usize];
-    File::open("/proc/self/mem")?.read_exact_at(&mut image, range.start)?;
-
+    let image = own_image()?;
     let mut file = memory_file()?;
     file.write_all(&image)?;
     seal(&file)?;
@@ -34,6 +43,13 @@ pub fn pin() -> io::Result<Arc<PinnedFile>> {
         None,
         file,
     )))
+}
+
+fn own_image() -> io::Result<Vec<u8>> {
+    let range = own_range()?;
+    let mut image = vec![0; (range.end - range.start) as usize];
+    File::open("/proc/self/mem")?.read_exact_at(&mut image, range.start)?;
+    Ok(image)
 }
 
 fn own_range() -> io::Result<Range<u64>> {

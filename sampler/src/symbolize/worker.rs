@@ -13,12 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::object::{FileId, FileOffset};
+use crate::object::FileId;
 
 use super::inflation::Allowance;
 use super::kernel::Kernel;
 use super::names::{Named, Names};
-use super::native::NativeFile;
+use super::native::{AddressKind, NativeFile};
 use super::parsers::OpenParsers;
 use super::place::{Place, PlaceKey, Query};
 use super::vdso;
@@ -219,25 +219,22 @@ impl Worker {
         }
         drop(answers);
         let mut wanted: Vec<_> = wanted.into_values().collect();
-        wanted.sort_by_key(|(place, _)| matches!(place, Place::File(_)));
+        wanted.sort_by_key(|(place, _)| matches!(place, Place::File(_) | Place::DebugFile(_)));
         wanted
     }
 
     fn answer(&mut self, place: &Place, addresses: BTreeSet<u64>) {
         let addresses: Vec<u64> = addresses.into_iter().collect();
-        let offsets = || {
-            addresses
-                .iter()
-                .copied()
-                .map(FileOffset)
-                .collect::<Vec<_>>()
-        };
         let named: Vec<Named> = match place {
             Place::Kernel => self.kernel.name(&addresses),
-            Place::Vdso => self
-                .vdso()
-                .map_or_else(Vec::new, |vdso| vdso.name(&offsets())),
-            Place::File(pin) => {
+            Place::Vdso => self.vdso().map_or_else(Vec::new, |vdso| {
+                vdso.name(&addresses, AddressKind::FileOffset)
+            }),
+            Place::File(pin) | Place::DebugFile(pin) => {
+                let kind = match place {
+                    Place::DebugFile(_) => AddressKind::Virtual,
+                    _ => AddressKind::FileOffset,
+                };
                 let file = self.files.entry(pin.id).or_insert_with(|| {
                     let debug_dirs = &self.options.debug_dirs;
                     NativeFile::open(pin.clone(), debug_dirs, &mut self.allowance)
@@ -245,7 +242,7 @@ impl Worker {
                 let parser_bytes = file.parser_bytes();
                 self.make_room(pin.id, parser_bytes);
                 let file = self.files.get_mut(&pin.id);
-                let named = file.map_or_else(Vec::new, |file| file.name(&offsets()));
+                let named = file.map_or_else(Vec::new, |file| file.name(&addresses, kind));
                 if parser_bytes >= NOTICEABLE_BYTES
                     && self.measure_memory() > self.options.max_rss_bytes
                 {

@@ -9,8 +9,8 @@ use std::process::Child;
 
 use anyhow::Context as _;
 
-use super::Failure;
 use super::cli::RecordArgs;
+use super::{Failure, open_files};
 use crate::output::{self, Index, OutputDirectory, OutputError, SummaryFile};
 use crate::probe::host::preflight;
 use crate::session::command;
@@ -46,7 +46,7 @@ async fn record(args: &RecordArgs) -> Result<i32, Failure> {
             return Err(error.into());
         }
     };
-    let open_files = setup::raise_open_file_limit();
+    let open_files = open_files::raise_open_file_limit();
     let mut signals = Signals::take()
         .context("cannot listen to signals")
         .map_err(Failure::Host)?;

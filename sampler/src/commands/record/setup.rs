@@ -43,6 +43,7 @@ pub fn check(args: &RecordArgs) -> Result<Options, Failure> {
         cgroups: args.group == Grouping::Cgroup,
         unwind: args.unwind,
         check_every: args.verify_unwind.unwrap_or(0),
+        names: !args.no_names,
         limits: limits(args)?,
         memory_bytes: args.memory,
         cache: cache(args),
@@ -191,25 +192,6 @@ pub fn default_directory() -> PathBuf {
         "sampler-{}",
         time.to_string().replace([':', '-'], "")
     ))
-}
-
-/// Raises the soft limit on open files to the hard one, since files of targets
-/// are held open; returns what it was, for the command.
-pub fn raise_open_file_limit() -> libc::rlimit {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the kernel writes and reads one rlimit.
-    unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-        let raised = libc::rlimit {
-            rlim_cur: limit.rlim_max,
-            rlim_max: limit.rlim_max,
-        };
-        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised);
-    }
-    limit
 }
 
 /// The index, as far as it is known without the files.

@@ -60,6 +60,15 @@ impl KernelText {
     }
 }
 
+/// The code of the kernel proper, without modules and what is generated; `None`
+/// if it is hidden from this caller.
+pub fn core_text() -> io::Result<Option<Range<u64>>> {
+    let lines = BufReader::with_capacity(1 << 16, File::open("/proc/kallsyms")?);
+    let found = find(lines, ["_stext", "_etext"])?;
+    let range = found[0].zip(found[1]).map(|(start, end)| start..end);
+    Ok(range.filter(|range| range.start < range.end))
+}
+
 /// The addresses of symbols of the kernel proper (not of modules) in lines of
 /// `ADDRESS TYPE NAME`; None for a hidden one, which reads as zero.
 fn find<const N: usize>(mut lines: impl BufRead, names: [&str; N]) -> io::Result<[Option<u64>; N]> {

@@ -4,6 +4,7 @@
 //! gathers them, `diagnosis` says what they mean and `preflight` whether a
 //! recording may start.
 
+pub mod boot;
 pub mod bpf_features;
 pub mod btf;
 pub mod cgroup;

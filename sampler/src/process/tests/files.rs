@@ -151,6 +151,31 @@ fn a_file_of_another_inode_under_the_same_path_is_not_taken_for_it() {
 }
 
 #[test]
+fn a_file_that_is_gone_keeps_the_build_id_that_the_kernel_told() {
+    let mut table = table();
+    let mut mapped = map_named(
+        SECOND_NS + 1,
+        CHILD,
+        0x1000,
+        "/nonexistent/gone",
+        FileId {
+            device: 1,
+            inode: 9,
+        },
+    );
+    let build_id = BuildId([7; 20].into());
+    if let Event::Map(map) = &mut mapped.event {
+        map.build_id = Some(build_id.clone());
+    }
+    table.apply(vec![exec(SECOND_NS, CHILD, "gone"), mapped]);
+    let key = table.find(&seen(&table, CHILD, SECOND_NS, SECOND_NS + 2));
+    let mapping = table.locate(key, SECOND_NS + 2, 0x1000).unwrap();
+    assert!(
+        matches!(&mapping.backing, Backing::Unpinned { build_id: Some(kept), .. } if *kept == build_id)
+    );
+}
+
+#[test]
 fn the_number_of_files_held_is_bounded() {
     let directory = tempfile::tempdir().unwrap();
     let mut table = ProcessTable::new(Procfs::new("/proc"), 2);

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::*;
-use crate::object::FileId;
+use crate::object::{BuildId, FileId};
 
 mod files;
 mod lives;
@@ -51,6 +51,7 @@ fn map_named(time_ns: u64, pid: u32, start: u64, name: &str, id: FileId) -> Reco
         id,
         generation: None,
         name: name.as_bytes().into(),
+        build_id: None,
     };
     record(time_ns, pid, Event::Map(map))
 }

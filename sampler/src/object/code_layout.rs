@@ -1,0 +1,160 @@
+//! Where the code of an ELF file lies, in the file and in memory, and whether it
+//! is there at all: a separate debug file has headers that speak of code, and
+//! none.
+//!
+//! Layouts: the System V ABI, "ELF Header", "Program Header", "Sections".
+
+use std::io;
+
+use super::FileOffset;
+use super::build_id::{Class, read_up_to, u16_at, u32_at};
+
+/// Headers looked at; linkers write a dozen segments and dozens of sections.
+const MAX_PROGRAM_HEADERS: usize = 256;
+const MAX_SECTIONS: usize = 1 << 16;
+/// What mappings are a multiple of, in bytes, wherever we run.
+const PAGE_BYTES: u64 = 4096;
+
+const PT_LOAD: u32 = 1;
+const PF_X: u32 = 1;
+const ET_EXEC: u16 = 2;
+const SHT_NOBITS: u32 = 8;
+const SHF_EXECINSTR: u64 = 4;
+
+/// An executable segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CodeSegment {
+    /// `p_offset`.
+    pub file_start: u64,
+    /// `p_filesz`.
+    pub file_bytes: u64,
+    /// `p_vaddr`.
+    pub virtual_start: u64,
+    /// `p_memsz`.
+    pub memory_bytes: u64,
+}
+
+/// The code of an ELF file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodeLayout {
+    /// Its virtual addresses are those in memory.
+    pub is_fixed: bool,
+    /// Its code is in it, and not only spoken of.
+    pub holds_code: bool,
+    /// The executable segments.
+    pub segments: Vec<CodeSegment>,
+}
+
+/// A mapping of a file, as a profile tells of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MappedRange {
+    /// First address.
+    pub start: u64,
+    /// First address behind it.
+    pub limit: u64,
+    /// Where in the file `start` lies.
+    pub file_offset: u64,
+}
+
+impl CodeLayout {
+    /// Reads the headers of the file that `read_at` reads, which behaves as
+    /// `pread`. `None` for what is no little-endian ELF file.
+    pub fn read(mut read_at: impl FnMut(u64, &mut [u8]) -> io::Result<usize>) -> Option<Self> {
+        let header = read_up_to(&mut read_at, 0, 64)?;
+        let class = Class::of(&header)?;
+        let table_offset = class.word(&header, class.pick(28, 32))?;
+        let entry_bytes = usize::from(u16_at(&header, class.pick(42, 54))?);
+        let entries = usize::from(u16_at(&header, class.pick(44, 56))?).min(MAX_PROGRAM_HEADERS);
+        if entry_bytes != class.pick(32, 56) {
+            return None;
+        }
+        let table = read_up_to(&mut read_at, table_offset, entries * entry_bytes)?;
+        let segments: Vec<_> = table
+            .chunks_exact(entry_bytes)
+            .filter_map(|entry| segment(class, entry))
+            .collect();
+        let holds_code = section_code(class, &header, &mut read_at)
+            .unwrap_or_else(|| segments.iter().any(|segment| segment.file_bytes > 0));
+        Some(Self {
+            is_fixed: u16_at(&header, 16) == Some(ET_EXEC),
+            holds_code,
+            segments,
+        })
+    }
+
+    /// The virtual address of the code at a file offset, if this is the file that
+    /// the offset is of.
+    pub fn virtual_address(&self, offset: FileOffset) -> Option<u64> {
+        self.segments.iter().find_map(|segment| {
+            let into = offset.0.checked_sub(segment.file_start)?;
+            let is_inside = into < segment.file_bytes;
+            is_inside.then(|| segment.virtual_start.checked_add(into))?
+        })
+    }
+
+    /// The virtual address of what lies at `address` of a mapping, if this is a
+    /// debug file of the mapped one.
+    ///
+    /// Tools that make debug files keep where a segment lies in memory and its
+    /// size there, and not where it lay in the original. So the mapping has to be
+    /// exactly one of the segments, as the kernel and the dynamic linker map them:
+    /// as large, and, in a file with fixed addresses, where the segment says.
+    pub fn virtual_address_of_mapped(&self, mapped: MappedRange, address: u64) -> Option<u64> {
+        let mapped_bytes = mapped.limit.checked_sub(mapped.start)?;
+        let into = address.checked_sub(mapped.start)?;
+        let mut alike = self.segments.iter().filter_map(|segment| {
+            let first = segment.virtual_start / PAGE_BYTES * PAGE_BYTES;
+            let behind = segment
+                .virtual_start
+                .checked_add(segment.memory_bytes)?
+                .checked_next_multiple_of(PAGE_BYTES)?;
+            let is_alike = behind - first == mapped_bytes
+                && mapped.file_offset.is_multiple_of(PAGE_BYTES)
+                && (!self.is_fixed || first == mapped.start);
+            is_alike.then_some((*segment, first))
+        });
+        let (segment, first) = alike.next()?;
+        let virtual_address = first.checked_add(into)?;
+        let is_inside = virtual_address
+            .checked_sub(segment.virtual_start)
+            .is_some_and(|into| into < segment.memory_bytes);
+        (alike.next().is_none() && is_inside).then_some(virtual_address)
+    }
+}
+
+/// An executable segment, if the entry is one.
+fn segment(class: Class, entry: &[u8]) -> Option<CodeSegment> {
+    let flags = u32_at(entry, class.pick(24, 4))?;
+    if u32_at(entry, 0)? != PT_LOAD || flags & PF_X == 0 {
+        return None;
+    }
+    Some(CodeSegment {
+        file_start: class.word(entry, class.pick(4, 8))?,
+        virtual_start: class.word(entry, class.pick(8, 16))?,
+        file_bytes: class.word(entry, class.pick(16, 32))?,
+        memory_bytes: class.word(entry, class.pick(20, 40))?,
+    })
+}
+
+/// Whether a section of code has its bytes in the file; `None` where no section
+/// of code is listed.
+fn section_code(
+    class: Class,
+    header: &[u8],
+    read_at: &mut impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
+) -> Option<bool> {
+    let offset = class.word(header, class.pick(32, 40))?;
+    let entry_bytes = usize::from(u16_at(header, class.pick(46, 58))?);
+    let sections = usize::from(u16_at(header, class.pick(48, 60))?).min(MAX_SECTIONS);
+    if offset == 0 || entry_bytes != class.pick(40, 64) {
+        return None;
+    }
+    let table = read_up_to(read_at, offset, sections * entry_bytes)?;
+    let is_code = |entry: &&[u8]| {
+        let flags = class.word(entry, 8);
+        flags.is_some_and(|flags| flags & SHF_EXECINSTR != 0)
+    };
+    let mut code = table.chunks_exact(entry_bytes).filter(is_code).peekable();
+    code.peek()?;
+    Some(code.any(|entry| u32_at(entry, 4).is_some_and(|kind| kind != SHT_NOBITS)))
+}

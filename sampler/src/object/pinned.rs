@@ -1,7 +1,7 @@
 //! A file held open from the moment user space hears of it.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -60,7 +60,12 @@ impl PinnedFile {
 
     /// Its size.
     pub fn size_bytes(&self) -> io::Result<u64> {
-        Ok(File::from(self.fd.try_clone()?).metadata()?.len())
+        Ok(self.metadata()?.len())
+    }
+
+    /// Its owner, its times and so on, as they are now.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        File::from(self.fd.try_clone()?).metadata()
     }
 
     /// What is in it.

@@ -12,6 +12,7 @@ use super::budget::Shares;
 use super::command::HeldCommand;
 use super::cost;
 use super::error::{SessionError, system};
+use super::jit::JitCode;
 use super::ledger::{CpuAccount, Ledger};
 use super::options::{Options, Scope};
 use super::recording::{Lifecycle, Recording};
@@ -85,6 +86,7 @@ pub struct Running {
     timers: Timers,
     table: ProcessTable,
     attribution: Attribution,
+    jit: JitCode,
     symbolizer: Symbolizer,
     unwinding: Option<Unwinding>,
     verification: Option<Verification>,
@@ -116,8 +118,9 @@ impl Running {
         // Listen first, read then: what happens in between is heard twice.
         let mut sideband =
             Sideband::open(&facts.online_cpus).map_err(system("listen to process events"))?;
-        let max_files = open_file_limit().saturating_sub(RESERVED_FILES) as usize;
-        let mut table = ProcessTable::new(Procfs::new("/proc"), max_files);
+        let jit_descriptors = JitCode::descriptors(open_file_limit());
+        let max_files = open_file_limit().saturating_sub(RESERVED_FILES + jit_descriptors);
+        let mut table = ProcessTable::new(Procfs::new("/proc"), max_files as usize);
         let command = match &options.scope {
             Scope::Command(command) => {
                 Some(HeldCommand::fork(command, open_files).map_err(SessionError::Command)?)
@@ -197,6 +200,7 @@ impl Running {
             sideband,
             timers,
             table,
+            jit: JitCode::new(jit_descriptors),
             symbolizer,
             unwinding,
             verification,
@@ -298,6 +302,8 @@ impl Running {
         self.finish_unwinding();
         let verified = self.verification.take().map(Verification::finish);
         self.attribution.refresh_all(&mut self.table);
+        let made = self.jit.finish(&mut self.attribution, &self.table);
+        self.symbolizer.submit(made);
         cost::rss_bytes();
         let tables = self.unwinding.as_ref().map(Unwinding::counts);
         // Its threads and tables are not needed to name and to write.
@@ -327,7 +333,7 @@ impl Running {
                 unpinned_files: table.unpinned_files,
                 scope_overflows,
             },
-            boot_unix_ns: boot_unix_ns(),
+            boot_unix_ns: crate::process::boot_unix_ns(),
             bpf_ns: cost::extrapolate_bpf_ns(
                 sum(|cpu| cpu.clocked_ns),
                 sum(|cpu| cpu.clocked_ticks),
@@ -340,6 +346,8 @@ impl Running {
             tables: tables.unwrap_or_default(),
             names,
             verified,
+            jit: self.jit.counts(),
+            jit_refusals: self.jit.into_refusals(),
             bpf_map_bytes: self.programs.map_bytes(),
             rules: RuleCounters {
                 in_order: sum(|cpu| cpu.rules.in_order),
@@ -415,6 +423,8 @@ impl Running {
         self.heard_losses(lost);
         self.symbolizer
             .submit(self.attribution.traces.take_queries());
+        let made = self.jit.look(&mut self.attribution, &self.table);
+        self.symbolizer.submit(made);
     }
 
     /// Whether unwind tables are being built.
@@ -537,18 +547,4 @@ fn hear(
         unwinding.foresee(&new);
     }
     lost
-}
-
-/// What to add to a time of `CLOCK_BOOTTIME` to get one of `CLOCK_REALTIME`.
-fn boot_unix_ns() -> i64 {
-    let clock = |clock| {
-        let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // SAFETY: the kernel writes one timespec.
-        unsafe { libc::clock_gettime(clock, &raw mut time) };
-        time.tv_sec * 1_000_000_000 + time.tv_nsec
-    };
-    clock(libc::CLOCK_REALTIME) - clock(libc::CLOCK_BOOTTIME)
 }

@@ -25,7 +25,7 @@ struct Cli {
 enum Task {
     /// Build the eBPF object that `sampler` embeds, or check the committed one
     Ebpf(ebpf::Args),
-    /// Look for files and stacks that break the unwind tables
+    /// Look for inputs that break a parser
     Fuzz(fuzz::Args),
     /// Check the licence of every dependency of `sampler` and of the eBPF object
     Licenses,

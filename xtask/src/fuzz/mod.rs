@@ -7,15 +7,17 @@
 mod build;
 mod report;
 mod seeds;
+mod target;
 
 use crate::project;
 use anyhow::{Context, Result, bail};
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::Args as ClapArgs;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use report::Report;
+use target::Target;
 
 /// The longest input, in bytes.
 const MAX_INPUT_BYTES: usize = 256 << 10;
@@ -33,20 +35,6 @@ pub struct Args {
     jobs: u8,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Target {
-    /// The unwind tables of hostile files, and walks by them
-    Tables,
-}
-
-impl Target {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Tables => "tables",
-        }
-    }
-}
-
 /// Where a target's files are.
 struct Folders {
     corpus: PathBuf,
@@ -60,11 +48,11 @@ pub fn run(args: &Args) -> Result<()> {
     let name = args.target.name();
     let folders = Folders::of(&root, name)?;
     let program = build::target(&root, name)?;
-    let seeds = match args.target {
-        Target::Tables => seeds::write(&root, &folders.corpus)?,
-    };
+    let seeds = args.target.seeds(&root)?;
+    seeds::write(&seeds, &folders.corpus)?;
     println!(
-        "{name}: {seeds} seeds, {} s, {} at a time; {}",
+        "{name}: {} seeds, {} s, {} at a time; {}",
+        seeds.len(),
         args.seconds,
         args.jobs,
         folders.logs.display()

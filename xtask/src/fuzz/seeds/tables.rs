@@ -2,14 +2,15 @@
 //! the tests of the walk are made of, whole and as skeletons.
 
 use crate::project;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSegment as _, SegmentFlags};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-use super::MAX_INPUT_BYTES;
+use super::Seed;
+use crate::fuzz::MAX_INPUT_BYTES;
 
 /// Every Debian has most of them.
 const FILES: [&str; 14] = [
@@ -60,19 +61,19 @@ const HEADERLESS: u8 = 1 << 2;
 const PROGRAM: u8 = 1 << 3;
 const TWICE: u8 = 1 << 5;
 
-/// Writes them into a corpus; how many there are.
-pub fn write(root: &Path, corpus: &Path) -> Result<usize> {
+/// The seeds.
+pub fn seeds(root: &Path) -> Result<Vec<Seed>> {
     let scratch = TempDir::new()?;
     let mut paths: Vec<PathBuf> = FILES.iter().map(PathBuf::from).collect();
     paths.extend(compiled(&root.join(PROGRAMS), scratch.path())?);
-    let mut seeds = 0;
+    let mut seeds = Vec::new();
     for (number, path) in paths.iter().enumerate() {
         let Ok(file) = fs::read(path) else { continue };
-        for (kind, seed) in of_file(&file) {
-            let place = corpus.join(format!("seed-{number}-{kind}"));
-            fs::write(&place, seed).with_context(|| place.display().to_string())?;
-            seeds += 1;
-        }
+        let of_file = of_file(&file).into_iter();
+        seeds.extend(of_file.map(|(kind, bytes)| Seed {
+            name: format!("{number}-{kind}"),
+            bytes,
+        }));
     }
     Ok(seeds)
 }

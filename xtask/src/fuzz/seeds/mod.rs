@@ -1,0 +1,24 @@
+//! The first inputs of each target.
+
+pub mod tables;
+
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::Path;
+
+/// One input.
+pub struct Seed {
+    /// Another one for each seed of a target.
+    pub name: String,
+    /// The input.
+    pub bytes: Vec<u8>,
+}
+
+/// Writes seeds into a corpus.
+pub fn write(seeds: &[Seed], corpus: &Path) -> Result<()> {
+    for seed in seeds {
+        let place = corpus.join(format!("seed-{}", seed.name));
+        fs::write(&place, &seed.bytes).with_context(|| place.display().to_string())?;
+    }
+    Ok(())
+}

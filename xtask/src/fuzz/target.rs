@@ -1,0 +1,30 @@
+//! What there is to break. A new target is a program in `fuzz/`, a variant here
+//! and a module of [`seeds`].
+
+use anyhow::Result;
+use clap::ValueEnum;
+use std::path::Path;
+
+use super::seeds::{self, Seed};
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Target {
+    /// The unwind tables of hostile files, and walks by them
+    Tables,
+}
+
+impl Target {
+    /// The name of its program.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tables => "tables",
+        }
+    }
+
+    /// Its first inputs.
+    pub fn seeds(self, root: &Path) -> Result<Vec<Seed>> {
+        match self {
+            Self::Tables => seeds::tables::seeds(root),
+        }
+    }
+}

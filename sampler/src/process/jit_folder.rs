@@ -121,6 +121,9 @@ impl JitFolder {
     }
 
     fn check(&self, metadata: &Metadata, names: u64) -> Result<(), Refusal> {
+        if metadata.is_symlink() {
+            return Err(Refusal::Redirected);
+        }
         if !metadata.is_file() {
             return Err(Refusal::NotRegular);
         }

@@ -15,6 +15,8 @@ use crate::object::Contents;
 pub const MAX_BYTES: u64 = 256 << 20;
 /// Longer lines are bad ones, in bytes.
 const MAX_LINE_BYTES: usize = 64 << 10;
+/// Both numbers and the blanks around them, in bytes; more make a bad line.
+const MAX_PREFIX_BYTES: usize = 64;
 /// What is read at a time, in bytes.
 const PIECE_BYTES: u64 = 256 << 10;
 
@@ -92,8 +94,12 @@ fn for_each_line(map: &impl Contents, mut each: impl FnMut(u64, Option<&[u8]>)) 
 /// The range and the name of a line; `None` for a bad one.
 fn parse_line(line: &[u8]) -> Option<(Range<u64>, &[u8])> {
     let (start, rest) = number(line)?;
-    let (size, name) = number(rest)?;
-    let name = name.trim_ascii();
+    let (size, rest) = number(rest)?;
+    let name = rest.trim_ascii_start();
+    if line.len() - name.len() > MAX_PREFIX_BYTES {
+        return None;
+    }
+    let name = name.trim_ascii_end();
     let end = start.checked_add(size)?;
     (size > 0 && !name.is_empty()).then_some((start..end, name))
 }
@@ -117,8 +123,8 @@ fn number(text: &[u8]) -> Option<(u64, &[u8])> {
 
 /// The name in the line that begins at `at`; the file may have changed.
 fn name_at(map: &impl Contents, at: u64) -> Option<String> {
-    // Numbers and blanks take less than a name may.
-    let bytes = (map.size_bytes() - at).min(2 * MAX_NAME_BYTES as u64);
+    let most = MAX_PREFIX_BYTES + MAX_NAME_BYTES;
+    let bytes = map.size_bytes().saturating_sub(at).min(most as u64);
     let piece = map.read(at, bytes as usize)?;
     let line = piece.split(|byte| *byte == b'\n').next()?;
     parse_line(line).map(|(_, name)| name_of(name))

@@ -11,6 +11,8 @@ mod debugger;
 mod errors;
 mod formats;
 mod hostile;
+mod hostile_maps;
+mod jit;
 mod kernel;
 mod ledger;
 mod lifecycle;
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
         names::trials(),
         kernel::trials(),
         hostile::trials(),
+        jit::trials(),
+        hostile_maps::trials(),
         outcomes::trials(),
         tables::trials(),
         cache::trials(),

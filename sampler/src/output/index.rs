@@ -11,8 +11,10 @@ use serde::Serialize;
 
 use crate::probe::RuleCounters;
 use crate::session::{
-    BPF_NS_METHOD, Completeness, Cost, FrameCounts, Ledger, Lifecycle, TableCounts, Verified,
+    BPF_NS_METHOD, Completeness, Cost, FrameCounts, JitCounts, Ledger, Lifecycle, TableCounts,
+    Verified,
 };
+use crate::symbolize::JitStats;
 
 /// The whole index.
 #[derive(Debug, Clone, Serialize)]
@@ -41,6 +43,8 @@ pub struct Index {
     pub cost: CostIndex,
     /// What became of the unwind tables.
     pub unwind_tables: TablesIndex,
+    /// What named code that was compiled at run time.
+    pub jit: JitIndex,
     /// Only if the walk was to be checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationIndex>,
@@ -194,6 +198,21 @@ pub struct TablesIndex {
     pub evicted: u64,
     /// Tables that found no room in user space either.
     pub dropped: u64,
+}
+
+/// What named code that was compiled at run time: perf maps and jitdumps.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct JitIndex {
+    /// Programs with samples in such code.
+    pub programs: u64,
+    /// Those of them for which a file was found.
+    pub programs_with_files: u64,
+    /// Files that were read.
+    pub files: u64,
+    /// Files that were not, because they are too large.
+    pub refused_files: u64,
+    /// Lines and records in them that made no sense.
+    pub bad_lines: u64,
 }
 
 /// Walks of the kernel's side that were checked by another: `checked` is the
@@ -367,6 +386,19 @@ impl From<TableCounts> for TablesIndex {
     }
 }
 
+impl JitIndex {
+    /// From what was found and what was made of it.
+    pub fn new(found: JitCounts, read: JitStats) -> Self {
+        Self {
+            programs: found.programs,
+            programs_with_files: found.programs_with_files,
+            files: read.files,
+            refused_files: read.refused_files,
+            bad_lines: read.bad_lines,
+        }
+    }
+}
+
 impl From<RuleCounters> for WalkIndex {
     fn from(rules: RuleCounters) -> Self {
         Self {
@@ -428,6 +460,7 @@ pub(super) mod example {
                 finish_ns: 0,
             },
             unwind_tables: TableCounts::default().into(),
+            jit: JitIndex::new(JitCounts::default(), JitStats::default()),
             verification: None,
             files: Vec::new(),
             unfinished: None,

@@ -13,6 +13,9 @@ pub struct AddressSpace {
     by_start: BTreeMap<u64, Placed>,
     /// The program it was made for.
     pub exe: Option<Arc<Path>>,
+    /// When that was started, `CLOCK_MONOTONIC`; 0 where that was not heard. A
+    /// process that was forked since has its parent's.
+    pub since_ns: u64,
     /// Whether all of it is known: it was read from `/proc`, watched from exec
     /// on, or inherited from one of which this holds.
     pub complete: bool,
@@ -38,9 +41,11 @@ static VSYSCALL: LazyLock<Arc<Mapping>> = LazyLock::new(|| {
 });
 
 impl AddressSpace {
-    /// That of a program which has just started: empty, and therefore known.
-    pub(crate) fn fresh() -> Self {
+    /// That of a program which was started at this time: empty, and therefore
+    /// known.
+    pub(crate) fn fresh(since_ns: u64) -> Self {
         Self {
+            since_ns,
             complete: true,
             awaits_program: true,
             ..Self::default()
@@ -54,6 +59,11 @@ impl AddressSpace {
         }
         let (_, placed) = self.by_start.range(..=address).next_back()?;
         placed.mapping.contains(address).then_some(&placed.mapping)
+    }
+
+    /// All mappings, by address.
+    pub fn mappings(&self) -> impl Iterator<Item = &Arc<Mapping>> {
+        self.by_start.values().map(|placed| &placed.mapping)
     }
 
     /// Adds a mapping made at `since_ns`; what it covers of others is gone.
@@ -158,7 +168,7 @@ mod tests {
 
     #[test]
     fn an_address_outside_every_mapping_has_none() {
-        let mut space = AddressSpace::fresh();
+        let mut space = AddressSpace::fresh(0);
         space.insert(1, mapping(10, 20, 0));
         space.insert(1, mapping(30, 40, 0));
         assert!(
@@ -171,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_new_mapping_cuts_the_one_it_lies_in() {
-        let mut space = AddressSpace::fresh();
+        let mut space = AddressSpace::fresh(0);
         space.insert(1, mapping(0x1000, 0x9000, 0x100_000));
         space.insert(2, mapping(0x3000, 0x4000, 0));
         let at = |address| space.at(address).map(|m| m.file_offset_of(address).0);
@@ -183,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_new_mapping_swallows_those_under_it() {
-        let mut space = AddressSpace::fresh();
+        let mut space = AddressSpace::fresh(0);
         for start in [10, 20, 30] {
             space.insert(1, mapping(start, start + 10, start));
         }
@@ -196,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_number_of_mappings_is_bounded() {
-        let mut space = AddressSpace::fresh();
+        let mut space = AddressSpace::fresh(0);
         for index in 0..MAX_MAPPINGS as u64 + 10 {
             space.insert(1, mapping(index * 10, index * 10 + 5, 0));
         }
@@ -208,7 +218,7 @@ mod tests {
         fn the_last_one_to_map_an_address_has_it(
             ranges in proptest::collection::vec((0_u64..64, 1_u64..32), 1..24),
         ) {
-            let mut space = AddressSpace::fresh();
+            let mut space = AddressSpace::fresh(0);
             let mut expected = [None; 96];
             for (index, &(start, length)) in ranges.iter().enumerate() {
                 // The offset identifies the mapping and the place in it.

@@ -50,6 +50,11 @@ pub fn monotonic_ns() -> u64 {
     now_ns(libc::CLOCK_MONOTONIC)
 }
 
+/// `CLOCK_REALTIME` minus `CLOCK_BOOTTIME`.
+pub fn boot_unix_ns() -> i64 {
+    now_ns(libc::CLOCK_REALTIME) as i64 - now_ns(libc::CLOCK_BOOTTIME) as i64
+}
+
 fn now_ns(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,

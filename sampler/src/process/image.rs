@@ -62,7 +62,7 @@ impl Images {
     pub fn exec(&mut self, time_ns: u64) {
         let index = self.index_at(time_ns);
         let before = Arc::make_mut(&mut self.0[index].space);
-        let mut space = AddressSpace::fresh();
+        let mut space = AddressSpace::fresh(time_ns);
         space.overlay(&before.split_off_after(time_ns));
         self.insert(index + 1, time_ns, Arc::new(space));
     }

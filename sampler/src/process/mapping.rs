@@ -81,6 +81,20 @@ impl Mapping {
         }
     }
 
+    /// Whether what lies in it may have been made at run time: it is memory of
+    /// the process's own, and no other process has the same.
+    pub fn may_be_made(&self) -> bool {
+        match &self.backing {
+            Backing::Anonymous { .. } => true,
+            Backing::File(file) => file
+                .path
+                .as_os_str()
+                .as_encoded_bytes()
+                .starts_with(b"/memfd:"),
+            _ => false,
+        }
+    }
+
     /// The part of this mapping between two addresses inside it.
     pub(super) fn part(&self, start: u64, end: u64) -> Self {
         Self {

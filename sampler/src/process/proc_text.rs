@@ -54,6 +54,32 @@ pub fn parse_stat(text: &[u8]) -> Option<Stat> {
     })
 }
 
+/// What is wanted of `/proc/PID/status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// The user whose files it makes.
+    pub user: u32,
+    /// The pid as the process itself sees it.
+    pub namespace_pid: u32,
+}
+
+/// Parses `/proc/PID/status`. A line of it is the process's name, but what
+/// could break a line in there is escaped.
+pub fn parse_status(text: &[u8]) -> Option<Status> {
+    let last = |key: &[u8]| -> Option<u32> {
+        let mut lines = text.split(|&byte| byte == b'\n');
+        let values = lines.find_map(|line| line.strip_prefix(key))?;
+        let values = std::str::from_utf8(values).ok()?;
+        values.split_ascii_whitespace().next_back()?.parse().ok()
+    };
+    Some(Status {
+        // The last of four: real, effective, saved, and for files.
+        user: last(b"Uid:")?,
+        // One for each pid namespace, the innermost last.
+        namespace_pid: last(b"NSpid:")?,
+    })
+}
+
 /// Parses `/proc/PID/maps`: its executable mappings, the first
 /// [`MAX_MAPPINGS`] of them. Stops where reading fails.
 pub fn parse_maps(mut text: impl BufRead) -> Vec<MapRecord> {
@@ -273,6 +299,18 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
     }
 
     #[test]
+    fn status_tells_the_innermost_pid_and_the_user_of_files() {
+        let text = b"Name:\tUid:\\n7\nTgid:\t500\nUid:\t1\t2\t3\t1000\nNSpid:\t500\t12\t7\n";
+        let status = Status {
+            user: 1000,
+            namespace_pid: 7,
+        };
+        assert_eq!(parse_status(text), Some(status));
+        assert_eq!(parse_status(b"Uid:\t1\t2\t3\t1000\n"), None);
+        assert_eq!(parse_status(b"Uid:\nNSpid:\n"), None);
+    }
+
+    #[test]
     fn the_cgroup2_path_is_found_among_v1_lines() {
         assert_eq!(
             parse_cgroup2(b"9:name=systemd:/\n0::/user.slice/a b\n"),
@@ -285,6 +323,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
         #[test]
         fn no_bytes_make_them_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
             parse_stat(&bytes);
+            parse_status(&bytes);
             parse_maps(&bytes[..]);
             parse_cgroup2(&bytes);
         }

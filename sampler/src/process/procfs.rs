@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use super::clock::monotonic_ns;
 use super::comm::Comm;
-use super::proc_text::{Stat, parse_cgroup2, parse_maps, parse_stat};
+use super::jit_folder::JitFolder;
+use super::proc_text::{Stat, parse_cgroup2, parse_maps, parse_stat, parse_status};
 use super::record::MapRecord;
 
 /// The most that is read of `maps`.
@@ -114,6 +115,23 @@ impl Procfs {
             return None;
         }
         parse_cgroup2(&read_text(&base.join("cgroup")).ok()?).map(Into::into)
+    }
+
+    /// Where the process with this number and start time leaves perf maps.
+    /// `started_ns` is when its program was started, in nanoseconds since 1970.
+    pub fn jit_folder(
+        &self,
+        pid: u32,
+        is_it: impl Fn(&Stat) -> bool,
+        started_ns: i64,
+    ) -> Option<JitFolder> {
+        let (_open, base) = self.open_process(pid).ok()?;
+        let stat = parse_stat(&read_text(&base.join("stat")).ok()?)?;
+        if !is_it(&stat) {
+            return None;
+        }
+        let status = parse_status(&read_text(&base.join("status")).ok()?)?;
+        JitFolder::open(&base, status, started_ns).ok()
     }
 
     /// Opens the directory of a process; the path is good as long as it is

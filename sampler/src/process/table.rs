@@ -5,11 +5,13 @@ use std::io;
 use std::sync::Arc;
 
 use super::address_space::AddressSpace;
-use super::clock::{Clocks, monotonic_ns};
+use super::clock::{Clocks, boot_unix_ns, monotonic_ns};
 use super::comm::Comm;
 use super::incarnation::{Process, Start};
+use super::jit_folder::JitFolder;
 use super::mapping::Mapping;
 use super::pin::{FileStore, Sought};
+use super::proc_text::Stat;
 use super::procfs::{Procfs, Snapshot};
 use super::record::{Event, MapRecord, Record};
 use crate::object::PinnedFile;
@@ -369,6 +371,25 @@ impl ProcessTable {
             })
         });
         path.as_deref()
+    }
+
+    /// Where a process leaves perf maps while it runs the program that it started
+    /// at `since_ns` (`CLOCK_MONOTONIC`); `None` if it is gone.
+    pub fn jit_folder(&self, key: ProcessKey, since_ns: u64) -> Option<JitFolder> {
+        let process = self.processes.get(&key)?;
+        if !is_visible(process.pid) {
+            return None;
+        }
+        let started_boot_ns = process
+            .start_boot_ns(self.clocks)
+            .max(self.clocks.to_boot_ns(since_ns));
+        let started_ns = boot_unix_ns().saturating_add_unsigned(started_boot_ns);
+        let is_it = |stat: &Stat| {
+            process
+                .start
+                .agrees_with_ticks(stat.start_ticks, self.clocks)
+        };
+        self.procfs.jit_folder(process.pid, is_it, started_ns)
     }
 
     /// Drops the processes that ended before a moment, and the programs that

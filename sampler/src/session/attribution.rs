@@ -34,6 +34,9 @@ pub struct SampledProcess {
     pub completeness: Completeness,
     /// The mappings that their frames lie in.
     pub located: Located,
+    /// Its name in the table; none for the idle tasks and for processes that
+    /// cannot be seen.
+    pub(super) key: Option<ProcessKey>,
 }
 
 /// What samples are told apart by within a process.
@@ -303,7 +306,10 @@ impl Attribution {
         for (depth, address) in addresses.iter().enumerate() {
             let address = at_call(*address, depth);
             let frame = match space.map(|space| (space, space.at(address))) {
-                Some((_, Some(mapping))) => self.traces.mapped_frame(located, mapping, address),
+                Some((space, Some(mapping))) => {
+                    self.traces
+                        .mapped_frame(located, space.since_ns, mapping, address)
+                }
                 Some((space, None)) if depth > 0 && space.complete => {
                     return Ending::UnmappedAddress;
                 }
@@ -385,7 +391,8 @@ impl Attribution {
                 start_boottime_ns: thread.process_start_boottime_ns,
                 samples: HashMap::new(),
                 completeness: Completeness::default(),
-                located: Located::default(),
+                located: Located::of(position),
+                key,
             });
         }
         if let Some(key) = key {

@@ -155,7 +155,7 @@ impl Building<'_> {
             .flat_map(|key| traces.stack_by_id(key.stack))
             .map(|frame| traces.frame_by_id(*frame).place)
             .find(|place| match traces.place(*place) {
-                FramePlace::Mapped(mapping) => mapping.name() == exe,
+                FramePlace::Mapped { mapping, .. } => mapping.name() == exe,
                 _ => false,
             });
         if let Some(place) = main {
@@ -184,9 +184,11 @@ impl Building<'_> {
             };
             (vec![line], None)
         } else {
+            let names = self.from.names;
             let found = traces
-                .query(at)
-                .and_then(|query| self.from.names?.get(&query.place.key(), query.address));
+                .keys(at)
+                .filter_map(|(place, address)| names?.get(&place, address))
+                .find(|named| !named.is_empty());
             let lines = found.map_or_else(Vec::new, |named| self.lines(named));
             let named = !lines.is_empty();
             (lines, Some(named))
@@ -231,7 +233,10 @@ impl Building<'_> {
                 file: "[kernel.kallsyms]".to_owned(),
                 build_id: self.from.build_ids.kernel.clone(),
             },
-            FramePlace::Mapped(first_seen) => {
+            FramePlace::Mapped {
+                mapping: first_seen,
+                ..
+            } => {
                 let mut located = self.processes.iter().map(|process| &process.located);
                 let mapping = located.find_map(|located| located.mapping(place));
                 let mapping = mapping.unwrap_or(first_seen);

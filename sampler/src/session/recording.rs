@@ -1,15 +1,19 @@
 //! What a session ends in.
 
+use std::collections::HashMap;
 use std::time::{Instant, SystemTime};
 
 use super::attribution::{Attribution, SampledProcess};
 use super::cost::{self, Cost};
+use super::jit::JitCounts;
 use super::ledger::{Completeness, Ledger};
 use super::profiles::{ModuleIds, ProfileBuilder};
+use super::traces::Program;
 use super::unwinding::TableCounts;
 use super::verification::Verified;
 use crate::probe::host::boot::Boot;
 use crate::probe::{Event, RuleCounters};
+use crate::process::Refusal;
 use crate::profile::Header;
 use crate::symbolize::{Names, Stats, vdso_build_id};
 
@@ -47,6 +51,8 @@ pub struct Recording {
     pub lifecycle: Lifecycle,
     /// What became of the unwind tables; all zeros where there were none.
     pub tables: TableCounts,
+    /// What became of the files that name code made at run time.
+    pub jit: JitCounts,
     /// What the checks of the walk found, if they were asked for.
     pub verified: Option<Verified>,
     /// `CLOCK_REALTIME` minus `CLOCK_BOOTTIME`, in nanoseconds.
@@ -56,6 +62,7 @@ pub struct Recording {
     pub(super) attribution: Attribution,
     /// None if no names were wanted.
     pub(super) names: Option<Names>,
+    pub(super) jit_refusals: HashMap<Program, Refusal>,
     pub(super) bpf_ns: u64,
     /// Stacks that were walked because their program was about to end.
     pub(super) departures: u64,

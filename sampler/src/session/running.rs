@@ -13,6 +13,7 @@ use super::budget::Shares;
 use super::command::HeldCommand;
 use super::cost;
 use super::error::{SessionError, system};
+use super::jit::JitCode;
 use super::ledger::{CpuAccount, Ledger};
 use super::options::{Options, Scope};
 use super::recording::{Lifecycle, Recording};
@@ -28,7 +29,7 @@ use crate::probe::host::boot::Boot;
 use crate::probe::host::{HostFacts, cpus};
 use crate::probe::{self, Drain, Programs, RuleCounters, Sideband, Timers};
 use crate::process::{ProcessTable, Procfs};
-use crate::symbolize::{self, Symbolizer};
+use crate::symbolize::{self, Query, Symbolizer};
 
 /// How often CPUs, memory and the like are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -90,6 +91,7 @@ pub struct Running {
     timers: Timers,
     table: ProcessTable,
     attribution: Attribution,
+    jit: JitCode,
     /// None if no names are wanted.
     symbolizer: Option<Symbolizer>,
     unwinding: Option<Unwinding>,
@@ -123,8 +125,9 @@ impl Running {
         // Listen first, read then: what happens in between is heard twice.
         let mut sideband =
             Sideband::open(&facts.online_cpus).map_err(system("listen to process events"))?;
-        let max_files = open_file_limit().saturating_sub(RESERVED_FILES) as usize;
-        let mut table = ProcessTable::new(Procfs::new("/proc"), max_files);
+        let jit_descriptors = JitCode::descriptors(open_file_limit());
+        let max_files = open_file_limit().saturating_sub(RESERVED_FILES + jit_descriptors);
+        let mut table = ProcessTable::new(Procfs::new("/proc"), max_files as usize);
         let command = match &options.scope {
             Scope::Command(command) => {
                 Some(HeldCommand::fork(command, open_files).map_err(SessionError::Command)?)
@@ -209,6 +212,7 @@ impl Running {
             sideband,
             timers,
             table,
+            jit: JitCode::new(jit_descriptors),
             symbolizer,
             unwinding,
             verification,
@@ -311,6 +315,8 @@ impl Running {
         self.finish_unwinding();
         let verified = self.verification.take().map(Verification::finish);
         self.attribution.refresh_all(&mut self.table);
+        let made = self.jit.finish(&mut self.attribution, &self.table);
+        self.ask_for_names(made);
         cost::rss_bytes();
         let tables = self.unwinding.as_ref().map(Unwinding::counts);
         // Its threads and tables are not needed to name and to write.
@@ -343,7 +349,7 @@ impl Running {
                 unpinned_files: table.unpinned_files,
                 scope_overflows,
             },
-            boot_unix_ns: boot_unix_ns(),
+            boot_unix_ns: crate::process::boot_unix_ns(),
             boot: Boot::read(),
             bpf_ns: cost::extrapolate_bpf_ns(
                 sum(|cpu| cpu.clocked_ns),
@@ -357,6 +363,8 @@ impl Running {
             tables: tables.unwrap_or_default(),
             names,
             verified,
+            jit: self.jit.counts(),
+            jit_refusals: self.jit.into_refusals(),
             bpf_map_bytes: self.programs.map_bytes(),
             rules: RuleCounters {
                 in_order: sum(|cpu| cpu.rules.in_order),
@@ -430,12 +438,14 @@ impl Running {
             unwinding.all_cpus_passed();
         }
         self.heard_losses(lost);
-        self.ask_for_names();
+        let made = self.jit.look(&mut self.attribution, &self.table);
+        self.ask_for_names(made);
     }
 
-    /// Asks for the names of what was not seen before.
-    fn ask_for_names(&mut self) {
-        let queries = self.attribution.traces.take_queries();
+    /// Asks for the names of what was not seen before, and of these.
+    fn ask_for_names(&mut self, more: Vec<Query>) {
+        let mut queries = self.attribution.traces.take_queries();
+        queries.extend(more);
         if let Some(symbolizer) = &self.symbolizer {
             symbolizer.submit(queries);
         }
@@ -480,7 +490,7 @@ impl Running {
                 "unwind tables found no room: stacks were copied instead, or cut; more `--memory` gives them room"
             );
         }
-        self.ask_for_names();
+        self.ask_for_names(Vec::new());
     }
 
     /// Takes what the side band has to say.
@@ -560,18 +570,4 @@ fn hear(
         unwinding.foresee(&new);
     }
     lost
-}
-
-/// What to add to a time of `CLOCK_BOOTTIME` to get one of `CLOCK_REALTIME`.
-fn boot_unix_ns() -> i64 {
-    let clock = |clock| {
-        let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // SAFETY: the kernel writes one timespec.
-        unsafe { libc::clock_gettime(clock, &raw mut time) };
-        time.tv_sec * 1_000_000_000 + time.tv_nsec
-    };
-    clock(libc::CLOCK_REALTIME) - clock(libc::CLOCK_BOOTTIME)
 }

@@ -6,9 +6,9 @@
 //!
 //! An address is asked for by where it lies ([`Place`]): in a pinned file by
 //! file offset, in the kernel by address, in the vDSO by offset into its image.
-//! Processes are never asked, so it does not matter whether they still exist,
-//! and nothing that a process can write beside its ELF files (a perf map) is
-//! ever opened.
+//! Processes are never asked, so it does not matter whether they still exist.
+//! Code that a process made at run time is named by files that it wrote, which
+//! whoever asks has opened ([`JitSource`]).
 //!
 //! An ELF file is hostile. `inspect` looks at its headers first and decides
 //! what of it the parser may see; a file that fails or panics the parser loses
@@ -25,6 +25,7 @@ pub mod golang;
 mod headers;
 mod inflation;
 mod inspect;
+pub mod jit;
 mod kernel;
 mod names;
 mod native;
@@ -34,6 +35,7 @@ mod vdso;
 
 mod worker;
 
+pub use jit::{JitSource, JitStats};
 pub use names::{FrameName, Named, Names, Stats};
 pub use place::{Place, PlaceKey, Query};
 pub use vdso::{build_id as vdso_build_id, pin as pin_vdso};

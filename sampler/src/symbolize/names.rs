@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::jit::JitStats;
 use super::place::PlaceKey;
 
 /// One frame of source code: a function, or a function inlined into one.
@@ -54,6 +55,8 @@ pub struct Stats {
     pub files_without_debug_info: u64,
     /// Panics of the parser that were caught.
     pub parser_panics: u64,
+    /// What named code that was made at run time.
+    pub jit: JitStats,
     /// The kernel keeps its symbols from us (`kptr_restrict`, no privilege, no
     /// kallsyms), so kernel frames have no names.
     pub kernel_names_hidden: bool,

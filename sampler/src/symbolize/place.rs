@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::jit::JitSource;
 use crate::object::{FileId, PinnedFile};
 
 /// The thing an address is an offset into.
@@ -17,6 +18,8 @@ pub enum Place {
     /// The vDSO of this machine's own word size; addresses are offsets into
     /// its image. (A 32-bit process on a 64-bit kernel has another one.)
     Vdso,
+    /// Code that a process made at run time; addresses are its own.
+    Jit(Arc<JitSource>),
 }
 
 /// The identity of a [`Place`].
@@ -31,6 +34,8 @@ pub enum PlaceKey {
     Kernel,
     /// The vDSO.
     Vdso,
+    /// The source with this number.
+    Jit(u64),
 }
 
 impl Place {
@@ -41,6 +46,7 @@ impl Place {
             Self::DebugFile(file) => PlaceKey::DebugFile(file.id),
             Self::Kernel => PlaceKey::Kernel,
             Self::Vdso => PlaceKey::Vdso,
+            Self::Jit(source) => PlaceKey::Jit(source.id),
         }
     }
 }
@@ -53,7 +59,7 @@ impl Place {
 pub struct Query {
     /// What the address is an offset into.
     pub place: Place,
-    /// File offset, virtual address, kernel address, or offset into the vDSO
-    /// image.
+    /// File offset, virtual address, kernel address, offset into the vDSO image,
+    /// or an address of the process.
     pub address: u64,
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::object::FileId;
 
 use super::inflation::Allowance;
+use super::jit::JitStats;
 use super::kernel::Kernel;
 use super::names::{Named, Names};
 use super::native::{AddressKind, NativeFile};
@@ -27,6 +28,8 @@ use super::vdso;
 const MAX_WAIT: Duration = Duration::from_secs(30);
 /// What open parsers may hold together where nothing else is said.
 const MAX_PARSER_BYTES: u64 = 512 << 20;
+/// What may be read in all of files that name code made at run time.
+const MAX_JIT_BYTES: u64 = 1 << 30;
 /// Memory is looked at after a parser that may take this much has answered.
 const NOTICEABLE_BYTES: u64 = 1 << 20;
 
@@ -173,6 +176,9 @@ struct Worker {
     allowance: Allowance,
     kernel: Kernel,
     vdso: Vdso,
+    jit: JitStats,
+    /// What may still be read of files that name code made at run time.
+    jit_bytes: u64,
     shared: Arc<Shared>,
 }
 
@@ -185,6 +191,8 @@ impl Worker {
             files: HashMap::new(),
             allowance: Allowance::default(),
             vdso: Vdso::NotAsked,
+            jit: JitStats::default(),
+            jit_bytes: MAX_JIT_BYTES,
             shared,
         }
     }
@@ -219,7 +227,11 @@ impl Worker {
         }
         drop(answers);
         let mut wanted: Vec<_> = wanted.into_values().collect();
-        wanted.sort_by_key(|(place, _)| matches!(place, Place::File(_) | Place::DebugFile(_)));
+        wanted.sort_by_key(|(place, _)| match place {
+            Place::Kernel | Place::Vdso => 0,
+            Place::File(_) | Place::DebugFile(_) => 1,
+            Place::Jit(_) => 2,
+        });
         wanted
     }
 
@@ -250,6 +262,7 @@ impl Worker {
                 }
                 named
             }
+            Place::Jit(source) => source.name(&addresses, &mut self.jit_bytes, &mut self.jit),
         };
         let unnamed = std::iter::repeat_with(|| Named::from([]));
         let mut answers = self.shared.answers();
@@ -327,6 +340,7 @@ impl Worker {
         if let Vdso::Open(file) = &self.vdso {
             stats.parser_panics += file.panics;
         }
+        stats.jit = self.jit;
         stats.kernel_names_hidden = self.kernel.names_hidden;
     }
 }

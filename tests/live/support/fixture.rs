@@ -111,6 +111,7 @@ fn recipe(name: &str) -> (&'static str, Recipe) {
         "departs" => ("departs.c", Recipe::C(WITH_FRAME_POINTERS)),
         "execer" => ("execer.c", Recipe::C(WITH_FRAME_POINTERS)),
         "comm" => ("comm.c", Recipe::C(WITH_FRAME_POINTERS)),
+        "jit" => ("jit.c", Recipe::C(WITH_FRAME_POINTERS)),
         "mapupdate" => ("mapupdate.c", Recipe::C(WITH_FRAME_POINTERS)),
         other => panic!("no recipe for a fixture named {other}"),
     }

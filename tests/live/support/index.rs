@@ -20,8 +20,19 @@ pub struct Index {
     pub lifecycle: Lifecycle,
     pub cost: Cost,
     pub unwind_tables: Tables,
+    pub jit: Jit,
     pub verification: Option<Verification>,
     pub files: Vec<File>,
+}
+
+/// What named code that was compiled at run time.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Jit {
+    pub programs: u64,
+    pub programs_with_files: u64,
+    pub files: u64,
+    pub refused_files: u64,
+    pub bad_lines: u64,
 }
 
 #[derive(Deserialize)]
@@ -246,6 +257,12 @@ impl Index {
             tables.built,
             tables.rows,
             tables.bytes
+        );
+        ensure!(
+            self.jit.programs >= self.jit.programs_with_files
+                && self.jit.files + self.jit.refused_files <= 2 * self.jit.programs_with_files,
+            "{:?}",
+            self.jit
         );
         if let Some(verification) = &self.verification {
             verification.check()?;

@@ -5,6 +5,7 @@ pub mod fixture;
 pub mod guard;
 pub mod index;
 pub mod need;
+pub mod perf_map;
 pub mod pprof;
 pub mod recording;
 pub mod run;

@@ -9,6 +9,8 @@ use super::seeds::{self, Seed};
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Target {
+    /// Names from hostile perf maps and jitdumps
+    Jit,
     /// The unwind tables of hostile files, and walks by them
     Tables,
 }
@@ -17,6 +19,7 @@ impl Target {
     /// The name of its program.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Jit => "jit",
             Self::Tables => "tables",
         }
     }
@@ -24,6 +27,7 @@ impl Target {
     /// Its first inputs.
     pub fn seeds(self, root: &Path) -> Result<Vec<Seed>> {
         match self {
+            Self::Jit => Ok(seeds::jit::seeds()),
             Self::Tables => seeds::tables::seeds(root),
         }
     }

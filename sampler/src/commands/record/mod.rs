@@ -11,10 +11,11 @@ use anyhow::Context as _;
 
 use super::cli::RecordArgs;
 use super::{Failure, open_files};
+use crate::format::safe::terminal;
 use crate::output::{self, Index, OutputDirectory, OutputError, SummaryFile};
 use crate::probe::host::preflight;
 use crate::session::command;
-use crate::session::{Ended, Progress, Recording, Running};
+use crate::session::{Cause, Ended, Progress, Recording, Running};
 use signals::Signals;
 
 /// Records and writes; returns the exit code.
@@ -142,6 +143,7 @@ fn warn_of_losses(recording: &Recording) {
             "kernel frames have no names: needs CAP_SYSLOG and kernel.kptr_restrict below 2; `sampler doctor` says more"
         );
     }
+    warn_of_nameless(recording);
     let outside = recording
         .processes()
         .iter()
@@ -151,6 +153,30 @@ fn warn_of_losses(recording: &Recording) {
         tracing::warn!(
             "processes outside this pid namespace were sampled: their files are named cpu-outside-…, their user frames have no names"
         );
+    }
+}
+
+/// Says of each runtime how its code would get names.
+fn warn_of_nameless(recording: &Recording) {
+    for nameless in recording.nameless() {
+        let who = match nameless.processes {
+            1 => format!("{} (pid {})", terminal(&nameless.comm), nameless.pid),
+            many => format!(
+                "{} (pid {}) and {} more like it",
+                terminal(&nameless.comm),
+                nameless.pid,
+                many - 1
+            ),
+        };
+        let samples = nameless.samples;
+        match nameless.cause {
+            Cause::NotWritten(advice) => tracing::warn!(
+                "{who}: {samples} samples in code compiled at run time have no names; {advice}"
+            ),
+            Cause::Refused(refusal) => tracing::warn!(
+                "{who}: {samples} samples in code compiled at run time have no names; there is a file with names, but {refusal}"
+            ),
+        }
     }
 }
 
@@ -205,7 +231,7 @@ fn list_whole_files(directory: &OutputDirectory) {
     tracing::error!(
         "{} whole files are in {}:",
         written.len(),
-        crate::format::safe::terminal(directory.path().to_string_lossy().as_ref()),
+        terminal(directory.path().to_string_lossy().as_ref()),
     );
     for name in written {
         tracing::error!("  {name}");

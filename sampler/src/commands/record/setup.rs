@@ -11,7 +11,9 @@ use sampler_common::{Limits, MAX_KERNEL_FRAMES, MAX_USER_FRAMES};
 use crate::cache;
 use crate::commands::Failure;
 use crate::commands::cli::RecordArgs;
-use crate::output::{CostIndex, FrameIndex, HostIndex, Index, LedgerIndex, from_unix_ns, rfc3339};
+use crate::output::{
+    CostIndex, FrameIndex, HostIndex, Index, JitIndex, LedgerIndex, from_unix_ns, rfc3339,
+};
 use crate::probe::host::HostFacts;
 use crate::probe::host::cgroup::{CgroupError, CgroupMounts};
 use crate::probe::host::events::EventState;
@@ -217,6 +219,7 @@ pub fn index(recording: &Recording, facts: &HostFacts) -> Index {
         lifecycle: recording.lifecycle.into(),
         cost: CostIndex::new(recording.cost(), 0),
         unwind_tables: recording.tables.into(),
+        jit: JitIndex::new(recording.jit, recording.symbol_stats().jit),
         verification: recording.verified.as_ref().map(Into::into),
         files: Vec::new(),
         unfinished: None,

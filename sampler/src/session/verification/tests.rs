@@ -68,7 +68,7 @@ fn own_stack() -> (StackCopy, Vec<u64>, Arc<AddressSpace>) {
 }
 
 fn own_mappings() -> AddressSpace {
-    let mut space = AddressSpace::fresh();
+    let mut space = AddressSpace::fresh(0);
     for line in fs::read_to_string("/proc/self/maps").unwrap().lines() {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [range, rights, offset, _, _, path] = fields[..] else {

@@ -1,5 +1,6 @@
 //! The first inputs of each target.
 
+pub mod jit;
 pub mod tables;
 
 use anyhow::{Context, Result};

@@ -13,6 +13,7 @@ use crate::probe::RuleCounters;
 use crate::session::{
     BPF_NS_METHOD, Completeness, Cost, FrameCounts, Ledger, Lifecycle, TableCounts, Verified,
 };
+use crate::symbolize::Stats;
 
 /// The whole index.
 #[derive(Debug, Clone, Serialize)]
@@ -41,6 +42,8 @@ pub struct Index {
     pub cost: CostIndex,
     /// What became of the unwind tables.
     pub unwind_tables: TablesIndex,
+    /// What became of the children that parse files.
+    pub parsers: ParsersIndex,
     /// Only if the walk was to be checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationIndex>,
@@ -192,6 +195,18 @@ pub struct TablesIndex {
     pub evicted: u64,
     /// Tables that found no room in user space either.
     pub dropped: u64,
+}
+
+/// Children that parse files and have ended over one.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct ParsersIndex {
+    /// How often one ended, or was ended, over a file. The file was then tried
+    /// without its debug information.
+    pub deaths: u64,
+    /// Files that took longer than they may.
+    pub timed_out_files: u64,
+    /// Files that were given up: their frames have no names.
+    pub given_up_files: u64,
 }
 
 /// Walks of the kernel's side that were checked by another: `checked` is the
@@ -350,6 +365,16 @@ impl CostIndex {
     }
 }
 
+impl From<Stats> for ParsersIndex {
+    fn from(stats: Stats) -> Self {
+        Self {
+            deaths: stats.parser_deaths,
+            timed_out_files: stats.timed_out_files,
+            given_up_files: stats.given_up_files,
+        }
+    }
+}
+
 impl From<TableCounts> for TablesIndex {
     fn from(tables: TableCounts) -> Self {
         Self {
@@ -425,6 +450,7 @@ pub(super) mod example {
                 finish_ns: 0,
             },
             unwind_tables: TableCounts::default().into(),
+            parsers: Stats::default().into(),
             verification: None,
             files: Vec::new(),
             unfinished: None,

@@ -6,7 +6,7 @@ use super::demangle::{MAX_NAME_BYTES, clean, demangle, is_mangled};
 use super::names::FrameName;
 
 /// The deepest chain of inlined calls that is kept; compilers stay far below.
-const MAX_INLINED: usize = 128;
+pub(super) const MAX_INLINED: usize = 128;
 
 /// What an inlined function is called when its name lies in another file.
 const NAMELESS_INLINED: &str = "[inlined]";

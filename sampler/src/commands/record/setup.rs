@@ -226,6 +226,7 @@ pub fn index(recording: &Recording, facts: &HostFacts) -> Index {
         lifecycle: recording.lifecycle.into(),
         cost: CostIndex::new(recording.cost(), 0),
         unwind_tables: recording.tables.into(),
+        parsers: recording.symbol_stats().into(),
         verification: recording.verified.as_ref().map(Into::into),
         files: Vec::new(),
         unfinished: None,

@@ -62,13 +62,22 @@ fn serve(parent: &Parent) -> Option<()> {
                 texts.push(text.clone());
             }
             let length = fs::metadata(&path).ok()?.len() as usize;
+            // SAFETY: a new mapping, which nothing else uses.
             let address = unsafe {
                 let fd = file.as_raw_fd();
-                libc::mmap(ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, fd, 0)
+                libc::mmap(
+                    ptr::null_mut(),
+                    length,
+                    libc::PROT_READ,
+                    libc::MAP_SHARED,
+                    fd,
+                    0,
+                )
             };
             if address == libc::MAP_FAILED {
                 return None;
             }
+            // SAFETY: as long as the file, which nobody changes, and never unmapped.
             let mapped = unsafe { std::slice::from_raw_parts(address.cast::<u8>(), length) };
             texts.push(String::from_utf8_lossy(mapped).into_owned());
             parent.send(&texts).ok()
@@ -102,7 +111,11 @@ fn attempt_all(victim: i32) -> Tried {
 
 fn called(what: &str, result: libc::c_long) -> (String, i64) {
     let error = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
-    let result = if result < 0 { -i64::from(error) } else { result };
+    let result = if result < 0 {
+        -i64::from(error)
+    } else {
+        result
+    };
     (what.to_owned(), result)
 }
 
@@ -113,6 +126,7 @@ fn attempt_path(path: &CStr) -> Tried {
     let mut buffer = [0_u8; 256];
     let how = [0_u64; 3];
     let name = |call: &str| format!("{call} {}", path.to_string_lossy());
+    // SAFETY: the paths are strings, the buffers have room, and none of it is done.
     unsafe {
         vec![
             called(&name("open"), libc::syscall(libc::SYS_open, p, 0)),
@@ -146,7 +160,6 @@ fn attempt_path(path: &CStr) -> Tried {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one line for each thing that is tried")]
 fn attempt_calls(victim: i32) -> Tried {
     let null = ptr::null::<u8>();
     let page = 4096_usize;
@@ -159,6 +172,7 @@ fn attempt_calls(victim: i32) -> Tried {
     let own = attempt_all as fn(i32) -> Tried as usize & !(page - 1);
     macro_rules! calls {
         ($($name:literal: $number:ident($($argument:expr),*);)*) => {
+            // SAFETY: the pointers are valid or null, and none of it is done.
             vec![$(called($name, unsafe { libc::syscall(libc::$number, $($argument),*) })),*]
         };
     }

@@ -297,7 +297,9 @@ mod tests {
         let (here, there) = channels();
         let error = there.receive(4, false, Some(soon())).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        let error = here.send(&vec![0; 64 << 20], None, Some(soon())).unwrap_err();
+        let error = here
+            .send(&vec![0; 64 << 20], None, Some(soon()))
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -72,9 +72,9 @@ pub(super) fn install() -> io::Result<()> {
 fn program() -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
-    let fcntl = FCNTL.iter().map(|command| {
-        SeccompRule::new(vec![argument(1, SeccompCmpOp::Eq, *command as u64)?])
-    });
+    let fcntl = FCNTL
+        .iter()
+        .map(|command| SeccompRule::new(vec![argument(1, SeccompCmpOp::Eq, *command as u64)?]));
     rules.insert(libc::SYS_fcntl, fcntl.collect::<Result<_, _>>()?);
     rules.insert(libc::SYS_mmap, mappings()?);
     SeccompFilter::new(
@@ -109,11 +109,7 @@ fn argument(
     SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value)
 }
 
-extern "C" fn answer_refused_call(
-    _: libc::c_int,
-    _: *mut libc::siginfo_t,
-    context: *mut c_void,
-) {
+extern "C" fn answer_refused_call(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel hands the handler the context of the interrupted code,
     // which it goes on with as it is left here.
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };

@@ -34,7 +34,15 @@ pub fn keep_only(kept: u64) -> io::Result<()> {
         }
     }
     // SAFETY: clears a set of this thread's and touches no memory of ours.
-    unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
+    unsafe {
+        libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_CLEAR_ALL,
+            0,
+            0,
+            0,
+        )
+    };
     let mut header = Header {
         version: VERSION,
         pid: 0,

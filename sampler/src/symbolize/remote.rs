@@ -274,7 +274,9 @@ impl Parsers {
             return Err(Lost::Ended);
         };
         let deadline = Instant::now() + self.bounds.file_deadline;
-        running.child.allow_cpu(self.bounds.file_deadline + CPU_GRACE);
+        running
+            .child
+            .allow_cpu(self.bounds.file_deadline + CPU_GRACE);
         let is_new_table = !running.has_kernel;
         running.has_kernel = true;
         let request = Request::Kernel {

@@ -182,8 +182,7 @@ impl Parsers<'_> {
             }
         }
         if let Some(file) = self.files.get_mut(&number)
-            && (parser_bytes > self.max_parser_bytes
-                || !self.allowance.take(file.inflated_bytes()))
+            && (parser_bytes > self.max_parser_bytes || !self.allowance.take(file.inflated_bytes()))
         {
             file.forgo_inflation();
         }

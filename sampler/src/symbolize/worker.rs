@@ -181,7 +181,9 @@ impl Worker {
         let bounds = Bounds {
             file_deadline: options.file_deadline,
             max_parser_bytes: options.max_parser_bytes,
-            max_bytes: options.max_rss_bytes.clamp(MIN_CHILD_BYTES, MAX_CHILD_BYTES),
+            max_bytes: options
+                .max_rss_bytes
+                .clamp(MIN_CHILD_BYTES, MAX_CHILD_BYTES),
         };
         let debug_files = DebugFiles::new(options.debug_dirs);
         Self {

@@ -9,6 +9,7 @@
 pub mod cache;
 pub mod commands;
 pub mod format;
+pub mod isolation;
 pub mod object;
 pub mod offline;
 pub mod output;
@@ -17,3 +18,12 @@ pub mod process;
 pub mod profile;
 pub mod session;
 pub mod symbolize;
+
+/// Becomes a child in which hostile files are parsed, if this process was
+/// started as one, and does not return then.
+///
+/// The children are this program, started again: whatever records or names
+/// addresses calls this first thing in its `main`.
+pub fn serve_if_child() {
+    isolation::serve_if_child(&[symbolize::SERVICE]);
+}

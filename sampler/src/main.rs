@@ -14,6 +14,7 @@ const MAPPED_BLOCK_BYTES: libc::c_int = 128 << 10;
 
 fn main() -> ExitCode {
     give_back_large_blocks();
+    sampler::serve_if_child();
     let cli = Cli::from_arguments(std::env::args_os()).unwrap_or_else(|error| error.exit());
     log::start(cli.verbose);
     match std::panic::catch_unwind(|| run(&cli.command)) {

@@ -13,6 +13,7 @@ mod tool;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> std::process::ExitCode {
+    sampler::serve_if_child();
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(native::trials());

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::contents::FileContents;
@@ -45,6 +45,12 @@ pub struct PinnedFile {
     /// Its build ID, if it is an ELF file that has one.
     pub build_id: Option<BuildId>,
     fd: OwnedFd,
+}
+
+impl AsFd for PinnedFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 impl PinnedFile {

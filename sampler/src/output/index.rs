@@ -14,7 +14,7 @@ use crate::session::{
     BPF_NS_METHOD, Completeness, Cost, FrameCounts, JitCounts, Ledger, Lifecycle, TableCounts,
     Verified,
 };
-use crate::symbolize::JitStats;
+use crate::symbolize::{JitStats, Stats};
 
 /// The whole index.
 #[derive(Debug, Clone, Serialize)]
@@ -45,6 +45,8 @@ pub struct Index {
     pub unwind_tables: TablesIndex,
     /// What named code that was compiled at run time.
     pub jit: JitIndex,
+    /// What became of the children that parse files.
+    pub parsers: ParsersIndex,
     /// Only if the walk was to be checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationIndex>,
@@ -215,6 +217,18 @@ pub struct JitIndex {
     pub bad_lines: u64,
 }
 
+/// Children that parse files and have ended over one.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct ParsersIndex {
+    /// How often one ended, or was ended, over a file. The file was then tried
+    /// without its debug information.
+    pub deaths: u64,
+    /// Files that took longer than they may.
+    pub timed_out_files: u64,
+    /// Files that were given up: their frames have no names.
+    pub given_up_files: u64,
+}
+
 /// Walks of the kernel's side that were checked by another: `checked` is the
 /// sum of all other walks but `dropped`.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -371,6 +385,16 @@ impl CostIndex {
     }
 }
 
+impl From<Stats> for ParsersIndex {
+    fn from(stats: Stats) -> Self {
+        Self {
+            deaths: stats.parser_deaths,
+            timed_out_files: stats.timed_out_files,
+            given_up_files: stats.given_up_files,
+        }
+    }
+}
+
 impl From<TableCounts> for TablesIndex {
     fn from(tables: TableCounts) -> Self {
         Self {
@@ -461,6 +485,7 @@ pub(super) mod example {
             },
             unwind_tables: TableCounts::default().into(),
             jit: JitIndex::new(JitCounts::default(), JitStats::default()),
+            parsers: Stats::default().into(),
             verification: None,
             files: Vec::new(),
             unfinished: None,

@@ -3,16 +3,18 @@
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::isolation;
 use crate::probe::RuleCounters;
 
-/// The most memory of this process that was seen, that which no file backs and
-/// that which one does, in bytes. A process has one each.
+/// The most memory of this process and its children that was seen, that which no
+/// file backs and that which one does, in bytes. A process has one each.
 static PEAK_BYTES: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 /// The profiler's own consumption.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// CPU time of this process, user and system, in nanoseconds.
+    /// CPU time of this process and of the children that parse for it, user and
+    /// system, in nanoseconds.
     pub cpu_ns: u64,
     /// CPU time of the eBPF programs, in nanoseconds, extrapolated.
     pub bpf_ns: u64,
@@ -36,7 +38,8 @@ pub struct Cost {
 /// How `bpf_ns` comes about.
 pub const BPF_NS_METHOD: &str = "own clock on every 16th tick of each CPU, times ticks, and on every stack kept at an exec or exit; entry and exit of the programs not included";
 
-/// CPU time that this process has used, in nanoseconds.
+/// CPU time that this process and its children without rights have used, in
+/// nanoseconds.
 pub fn own_cpu_ns() -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
@@ -44,17 +47,24 @@ pub fn own_cpu_ns() -> u64 {
     };
     // SAFETY: the kernel writes one timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64 + isolation::cpu_ns()
 }
 
-/// Memory of this process that is not backed by files, in bytes; it is
-/// remembered if it is the most.
+/// Memory of this process and its children without rights that is not backed by
+/// files, in bytes; it is remembered if it is the most.
 ///
 /// Mapped BPF arrays show up as file pages and are counted as maps instead.
 pub fn rss_bytes() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let own = parse_bytes(&status, &["RssAnon:", "RssShmem:"]);
-    let file_backed = parse_bytes(&status, &["RssFile:"]);
+    let statuses: Vec<String> = std::iter::once("self".to_owned())
+        .chain(isolation::pids().iter().map(u32::to_string))
+        .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok())
+        .collect();
+    let sum = |names: &[&str]| -> u64 {
+        let bytes = statuses.iter().map(|status| parse_bytes(status, names));
+        bytes.sum()
+    };
+    let own = sum(&["RssAnon:", "RssShmem:"]);
+    let file_backed = sum(&["RssFile:"]);
     for (peak, bytes) in PEAK_BYTES.iter().zip([own, file_backed]) {
         peak.fetch_max(bytes, Ordering::Relaxed);
     }

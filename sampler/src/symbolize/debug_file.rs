@@ -7,7 +7,7 @@
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ use super::inspect::{Image, inspect};
 
 /// Shorter build IDs are not unique enough to search by.
 const MIN_BUILD_ID_BYTES: usize = 8;
+/// What each ELF file begins with.
+const ELF_MAGIC: &[u8; 4] = b"\x7fELF";
 
 /// A place where the debug file could be.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,21 +29,74 @@ struct Candidate {
     is_systems: bool,
 }
 
-/// Finds and opens the debug file of an ELF file, and says what is in it.
-pub(super) fn find(
+/// Files that may be the debug file of a program, one after the other.
+///
+/// The parent opens them, and its child, which asks for them, looks into them.
+pub(super) trait Candidates {
+    /// Starts anew, for the file with this build ID and this debug link.
+    fn seek(&mut self, build_id: &BuildId, link: Option<&[u8]>);
+
+    /// The next one, and whether it lies in a directory of the system's.
+    fn next(&mut self) -> Option<(File, bool)>;
+}
+
+/// The debug file of an ELF file among the candidates, and what is in it.
+pub(super) fn choose(
     file: &PinnedFile,
     image: &Image,
-    debug_dirs: &[PathBuf],
+    candidates: &mut dyn Candidates,
     allowance: &mut Allowance,
 ) -> Option<(Arc<PinnedFile>, Image)> {
     let build_id = image.build_id.as_ref().or(file.build_id.as_ref())?;
-    if build_id.0.len() < MIN_BUILD_ID_BYTES {
-        return None;
+    candidates.seek(build_id, image.debug_link.as_deref());
+    while let Some((candidate, is_systems)) = candidates.next() {
+        let Ok(found) = inspect(&candidate, allowance) else {
+            continue;
+        };
+        if found.build_id.as_ref() == Some(build_id)
+            && found.has_usable_debug_info()
+            && (is_systems || !found.links_to_files)
+        {
+            let build_id = found.build_id.clone();
+            let pin = PinnedFile::new(file.id, PathBuf::new(), build_id, candidate);
+            return Some((Arc::new(pin), found));
+        }
     }
-    let link = image.debug_link.as_deref().and_then(file_name);
-    candidates(build_id, link, &file.path, debug_dirs)
-        .into_iter()
-        .find_map(|candidate| open(candidate, build_id, file.id, allowance))
+    None
+}
+
+/// Where debug files are looked for.
+#[derive(Debug)]
+pub(super) struct DebugFiles {
+    /// Directories of the system's, in order of preference.
+    dirs: Vec<PathBuf>,
+}
+
+impl DebugFiles {
+    pub(super) fn new(dirs: Vec<PathBuf>) -> Self {
+        Self { dirs }
+    }
+
+    /// Opens what may be the debug file of a file, which has this build ID and
+    /// this debug link, one candidate after the other, with whether it lies in a
+    /// directory of the system's. Build ID and link are as hostile as the file.
+    pub(super) fn of(
+        &self,
+        target: &PinnedFile,
+        build_id: &BuildId,
+        link: Option<&[u8]>,
+    ) -> impl Iterator<Item = (File, bool)> + use<> {
+        let link = link.and_then(file_name);
+        let found = if build_id.0.len() < MIN_BUILD_ID_BYTES {
+            Vec::new()
+        } else {
+            candidates(build_id, link, &target.path, &self.dirs)
+        };
+        let target = target.id;
+        found
+            .into_iter()
+            .filter_map(move |candidate| Some((open(&candidate, target)?, candidate.is_systems)))
+    }
 }
 
 /// Where to look, as gdb does ("Debugging Information in Separate Files").
@@ -92,14 +147,9 @@ fn file_name(link: &[u8]) -> Option<&OsStr> {
     }
 }
 
-/// Opens a candidate if it is what we look for. Neither a FIFO nor a device can
-/// hold us up: nothing but a regular file is read.
-fn open(
-    candidate: Candidate,
-    build_id: &BuildId,
-    target: FileId,
-    allowance: &mut Allowance,
-) -> Option<(Arc<PinnedFile>, Image)> {
+/// Opens a candidate. Neither a FIFO nor a device can hold us up: nothing but a
+/// regular file is read, and only an ELF file goes to those who look into it.
+fn open(candidate: &Candidate, target: FileId) -> Option<File> {
     let no_follow = if candidate.is_systems {
         0
     } else {
@@ -115,18 +165,9 @@ fn open(
         device: metadata.dev(),
         inode: metadata.ino(),
     };
-    if id == target {
-        return None;
-    }
-    let image = inspect(&file, allowance).ok()?;
-    let is_ours = image.build_id.as_ref() == Some(build_id)
-        && image.has_usable_debug_info()
-        && (candidate.is_systems || !image.links_to_files);
-    is_ours.then(|| {
-        let build_id = image.build_id.clone();
-        let pin = PinnedFile::new(id, candidate.path, build_id, file);
-        (Arc::new(pin), image)
-    })
+    let mut magic = [0; ELF_MAGIC.len()];
+    file.read_exact_at(&mut magic, 0).ok()?;
+    (id != target && magic == *ELF_MAGIC).then_some(file)
 }
 
 #[cfg(test)]

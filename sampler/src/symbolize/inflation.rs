@@ -36,6 +36,11 @@ impl Allowance {
         Self { left_bytes }
     }
 
+    /// How many are left.
+    pub(super) fn left_bytes(&self) -> u64 {
+        self.left_bytes
+    }
+
     /// Takes so many bytes, if they are left.
     pub(super) fn take(&mut self, bytes: u64) -> bool {
         let left_bytes = self.left_bytes.checked_sub(bytes);

@@ -1,6 +1,5 @@
 //! The names of the kernel, from kallsyms.
 
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,13 +19,10 @@ const KERNEL_START: u64 = 1 << 63;
 /// start than the largest functions reach, the symbol is another's.
 const MAX_FUNCTION_BYTES: usize = 256 << 10;
 
-/// The kernel's symbol table as of the last look at it.
+/// The kernel's symbol table, as it was when it was first asked.
 pub(super) struct Kernel {
     source: Source<'static>,
     parser: Symbolizer,
-    /// `/proc/modules` when the table was read: code loaded later would be
-    /// taken for the module before it.
-    modules: Vec<u8>,
     /// No symbol has an address, or there are none.
     pub names_hidden: bool,
     /// Panics of the parser that were caught.
@@ -46,7 +42,6 @@ impl Kernel {
         Self {
             source: Source::Kernel(source),
             parser: new_parser(),
-            modules: Vec::new(),
             names_hidden: false,
             panics: 0,
         }
@@ -54,11 +49,6 @@ impl Kernel {
 
     /// The frames at each of the addresses.
     pub(super) fn name(&mut self, addresses: &[u64]) -> Vec<Named> {
-        let modules = fs::read("/proc/modules").unwrap_or_default();
-        if modules != self.modules {
-            self.modules = modules;
-            self.parser = new_parser();
-        }
         let asked = catch_unwind(AssertUnwindSafe(|| {
             let input = Input::AbsAddr(addresses);
             self.parser.symbolize(&self.source, input).map(|symbols| {
@@ -102,6 +92,9 @@ fn new_parser() -> Symbolizer {
     Symbolizer::builder()
         // The time stamp of a file in /proc says nothing about its content.
         .enable_auto_reload(false)
+        // It would ask the kernel for the lines of BPF programs, and give up all
+        // names where it may not.
+        .enable_code_info(false)
         .enable_demangling(false)
         .build()
 }
@@ -109,6 +102,8 @@ fn new_parser() -> Symbolizer {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)] // a test that unwraps says what it expects
+    use std::fs;
+
     use super::*;
 
     const BASE: u64 = 0xffff_ffff_8100_0000;

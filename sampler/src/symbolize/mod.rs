@@ -1,6 +1,6 @@
 //! Addresses to frames, each distinct address once, off the drain path.
 //!
-//! A [`Symbolizer`] is a handle on one thread that owns all parsers. Drains
+//! A [`Symbolizer`] is a handle on one thread. Drains
 //! hand it [`Query`]s and go on; at the end [`Symbolizer::finish`] returns the
 //! [`Names`].
 //!
@@ -10,13 +10,13 @@
 //! Code that a process made at run time is named by files that it wrote, which
 //! whoever asks has opened ([`JitSource`]).
 //!
-//! An ELF file is hostile. `inspect` looks at its headers first and decides
-//! what of it the parser may see; a file that fails or panics the parser loses
-//! its own names and nothing else. So does one that would take too much: what is
-//! parsed, inflated and kept in memory has bounds for each file and for the run,
-//! and [`Symbolizer::finish`] waits so long and no longer. What a parser inside this process cannot
-//! survive is a file truncated under its mapping (`SIGBUS`) and DWARF nested
-//! deeper than the thread's stack.
+//! An ELF file is hostile. It is parsed in a child without rights (`service`),
+//! which the thread asks (`remote`) and hands the open files. In it, `inspect`
+//! looks at the headers first and decides what of the file the parser may see;
+//! what is parsed, inflated and kept in memory has bounds for each file and for
+//! the run. A file over which a child ends, or that takes too long, is tried once
+//! more without its debug information and given up then; it loses its own names
+//! and nothing else. [`Symbolizer::finish`] waits so long and no longer.
 
 mod debug_file;
 mod demangle;
@@ -31,12 +31,15 @@ mod names;
 mod native;
 mod parsers;
 mod place;
+mod protocol;
+mod remote;
+mod service;
 mod vdso;
-
 mod worker;
 
 pub use jit::{JitSource, JitStats};
 pub use names::{FrameName, Named, Names, Stats};
 pub use place::{Place, PlaceKey, Query};
+pub use service::SERVICE;
 pub use vdso::{build_id as vdso_build_id, pin as pin_vdso};
 pub use worker::{Options, Symbolizer};

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::jit::JitStats;
 use super::place::PlaceKey;
 
@@ -10,7 +12,7 @@ use super::place::PlaceKey;
 ///
 /// All text is valid UTF-8 without NUL and at most a few KiB long, whatever the
 /// file said; it may hold control characters.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FrameName {
     /// The name for people, demangled.
     pub name: String,
@@ -57,10 +59,18 @@ pub struct Stats {
     pub parser_panics: u64,
     /// What named code that was made at run time.
     pub jit: JitStats,
+    /// How often a child that parses has ended over a file, or was ended because
+    /// it did not answer in time or answered nonsense. The file is then tried
+    /// without its debug information, and after that given up.
+    pub parser_deaths: u64,
+    /// Files that took longer than they may.
+    pub timed_out_files: u64,
+    /// Files that were given up; their frames have no names from then on.
+    pub given_up_files: u64,
     /// The kernel keeps its symbols from us (`kptr_restrict`, no privilege, no
     /// kallsyms), so kernel frames have no names.
     pub kernel_names_hidden: bool,
-    /// Highest memory of this process that was seen while parsers were open, in
+    /// Highest memory of the profiler that was seen while parsers were open, in
     /// bytes, as [`super::Options::rss_bytes`] measures it.
     pub peak_rss_bytes: u64,
 }

@@ -2,15 +2,15 @@
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{Input, Reason, Sym, Symbolized, Symbolizer};
+use serde::{Deserialize, Serialize};
 
 use crate::object::{FileOffset, PinnedFile};
 
-use super::debug_file;
+use super::debug_file::{self, Candidates};
 use super::demangle::{MAX_NAME_BYTES, is_mangled};
 use super::frames::frames;
 use super::golang::GoTable;
@@ -55,7 +55,7 @@ struct View {
 }
 
 /// How the addresses in a file are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum AddressKind {
     /// As offsets into the file.
     FileOffset,
@@ -77,7 +77,7 @@ impl NativeFile {
     /// usable ELF file simply has no names.
     pub(super) fn open(
         pin: Arc<PinnedFile>,
-        debug_dirs: &[PathBuf],
+        candidates: &mut dyn Candidates,
         allowance: &mut Allowance,
     ) -> Self {
         let inspected = File::open(pin.reopen_path())
@@ -90,7 +90,7 @@ impl NativeFile {
                 let separate = if image.has_usable_debug_info() && !image.links_to_files {
                     None
                 } else {
-                    debug_file::find(&pin, &image, debug_dirs, allowance)
+                    debug_file::choose(&pin, &image, candidates, allowance)
                 };
                 let separate = separate.map(|(file, image)| {
                     parser_bytes += image.parser_bytes();
@@ -105,8 +105,7 @@ impl NativeFile {
                 (image, views, lost)
             }
             Err(error) => {
-                // The path is the target's: it is quoted, and its bytes escaped.
-                tracing::debug!(path = ?pin.path, %error, "a file without usable symbols");
+                tracing::debug!(%error, "a file without usable symbols");
                 (Image::default(), Vec::new(), false)
             }
         };
@@ -139,6 +138,12 @@ impl NativeFile {
             asked.map(|view| view.inflated_bytes).max().unwrap_or(0)
         };
         largest(false) + largest(true)
+    }
+
+    /// Goes on with the symbol tables alone.
+    pub(super) fn forgo_debug_info(&mut self) {
+        self.lost_debug_info |= self.views.iter().any(|view| view.with_debug_info);
+        self.views.retain(|view| !view.with_debug_info);
     }
 
     /// Goes on with what can be read without inflating anything.
@@ -200,7 +205,7 @@ impl NativeFile {
         // What a panic left behind is not trusted, not even to be dropped well.
         let parser = self.parser.take();
         self.panics += u64::from(catch_unwind(AssertUnwindSafe(|| drop(parser))).is_err());
-        tracing::debug!(path = ?view.file.path, view.with_debug_info, "a file refused by the parser");
+        tracing::debug!(view.with_debug_info, "a file refused by the parser");
     }
 }
 

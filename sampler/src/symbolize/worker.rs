@@ -1,8 +1,7 @@
-//! The thread that owns all parsers.
+//! The thread that has files parsed.
 //!
-//! blazesym's parsers are not `Send`, so they are made and used on one thread;
-//! nobody who asks ever waits for it before the end, and then for a bounded time
-//! only: a parser cannot be interrupted, but it can be left behind.
+//! It parses nothing itself: a child does, and the thread asks it. Nobody who asks
+//! for names ever waits for it before the end, and then for a bounded time only.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -13,15 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::object::FileId;
+use crate::object::PinnedFile;
 
-use super::inflation::Allowance;
+use super::debug_file::DebugFiles;
 use super::jit::JitStats;
-use super::kernel::Kernel;
 use super::names::{Named, Names};
-use super::native::{AddressKind, NativeFile};
-use super::parsers::OpenParsers;
+use super::native::AddressKind;
 use super::place::{Place, PlaceKey, Query};
+use super::remote::{Bounds, Parsers};
 use super::vdso;
 
 /// How long [`Symbolizer::finish`] waits. Hundreds of large files take seconds.
@@ -33,9 +31,12 @@ const MAX_JIT_BYTES: u64 = 1 << 30;
 /// Memory is looked at after a parser that may take this much has answered.
 const NOTICEABLE_BYTES: u64 = 1 << 20;
 
-/// The parser recurses as deep as DWARF nests inlined functions. Only pages
-/// that are touched cost memory.
-const STACK_BYTES: usize = 64 << 20;
+/// How long a child may be at one file. The largest debug files take seconds.
+const FILE_DEADLINE: Duration = Duration::from_secs(15);
+/// What a child may hold in any case, so that a small budget costs time and no
+/// names; and at most.
+const MIN_CHILD_BYTES: u64 = 256 << 20;
+const MAX_CHILD_BYTES: u64 = 4 << 30;
 
 /// Where names are looked for, and at what cost.
 #[derive(Debug, Clone)]
@@ -46,13 +47,15 @@ pub struct Options {
     pub kallsyms: PathBuf,
     /// How long [`Symbolizer::finish`] waits for answers.
     pub max_wait: Duration,
-    /// Measures the memory of this process in bytes, for
+    /// How long a child may be at one file before it is ended.
+    pub file_deadline: Duration,
+    /// Measures the memory of the profiler in bytes, for
     /// [`super::Stats::peak_rss_bytes`].
     pub rss_bytes: fn() -> u64,
     /// What open parsers may hold together, in bytes. A file that takes more
     /// alone goes without what has to be inflated.
     pub max_parser_bytes: u64,
-    /// When this process takes more, in bytes, no parser stays open.
+    /// When the profiler takes more, in bytes, no parser stays open.
     pub max_rss_bytes: u64,
 }
 
@@ -62,6 +65,7 @@ impl Default for Options {
             debug_dirs: vec![PathBuf::from("/usr/lib/debug")],
             kallsyms: PathBuf::from("/proc/kallsyms"),
             max_wait: MAX_WAIT,
+            file_deadline: FILE_DEADLINE,
             rss_bytes: || 0,
             max_parser_bytes: MAX_PARSER_BYTES,
             max_rss_bytes: u64::MAX,
@@ -112,7 +116,6 @@ impl Symbolizer {
         let worker_shared = Arc::clone(&shared);
         thread::Builder::new()
             .name("symbolize".to_owned())
-            .stack_size(STACK_BYTES)
             .spawn(move || {
                 // Dropped last, and by a panic too.
                 let _ends: Sender<()> = ends;
@@ -166,15 +169,13 @@ impl Symbolizer {
 enum Vdso {
     NotAsked,
     Unreadable,
-    Open(Box<NativeFile>),
+    Open(Arc<PinnedFile>),
 }
 
 struct Worker {
-    options: Options,
-    files: HashMap<FileId, NativeFile>,
-    open_parsers: OpenParsers,
-    allowance: Allowance,
-    kernel: Kernel,
+    rss_bytes: fn() -> u64,
+    max_rss_bytes: u64,
+    parsers: Parsers,
     vdso: Vdso,
     jit: JitStats,
     /// What may still be read of files that name code made at run time.
@@ -184,12 +185,18 @@ struct Worker {
 
 impl Worker {
     fn new(options: Options, shared: Arc<Shared>) -> Self {
+        let bounds = Bounds {
+            file_deadline: options.file_deadline,
+            max_parser_bytes: options.max_parser_bytes,
+            max_bytes: options
+                .max_rss_bytes
+                .clamp(MIN_CHILD_BYTES, MAX_CHILD_BYTES),
+        };
+        let debug_files = DebugFiles::new(options.debug_dirs);
         Self {
-            kernel: Kernel::new(options.kallsyms.clone()),
-            open_parsers: OpenParsers::new(options.max_parser_bytes),
-            options,
-            files: HashMap::new(),
-            allowance: Allowance::default(),
+            rss_bytes: options.rss_bytes,
+            max_rss_bytes: options.max_rss_bytes,
+            parsers: Parsers::new(bounds, debug_files, &options.kallsyms),
             vdso: Vdso::NotAsked,
             jit: JitStats::default(),
             jit_bytes: MAX_JIT_BYTES,
@@ -198,6 +205,7 @@ impl Worker {
     }
 
     fn run(mut self, queries: &Receiver<Vec<Query>>) {
+        self.parsers.prepare();
         while let Ok(first) = queries.recv() {
             // Whatever has queued up meanwhile makes the batches larger.
             let batch = first.into_iter().chain(queries.try_iter().flatten());
@@ -212,8 +220,9 @@ impl Worker {
         }
     }
 
-    /// The distinct addresses without an answer, by place, those first that no
-    /// hostile file can hold up.
+    /// The distinct addresses without an answer, by place: those first that no
+    /// hostile file can hold up, then those in files that have taken the least
+    /// time.
     fn unanswered(&self, queries: impl Iterator<Item = Query>) -> Vec<(Place, BTreeSet<u64>)> {
         let mut wanted: HashMap<PlaceKey, (Place, BTreeSet<u64>)> = HashMap::new();
         let mut answers = self.shared.answers();
@@ -228,9 +237,9 @@ impl Worker {
         drop(answers);
         let mut wanted: Vec<_> = wanted.into_values().collect();
         wanted.sort_by_key(|(place, _)| match place {
-            Place::Kernel | Place::Vdso => 0,
-            Place::File(_) | Place::DebugFile(_) => 1,
-            Place::Jit(_) => 2,
+            Place::Kernel | Place::Vdso => (0, Duration::ZERO),
+            Place::File(pin) | Place::DebugFile(pin) => (1, self.parsers.spent(pin.id)),
+            Place::Jit(_) => (2, Duration::ZERO),
         });
         wanted
     }
@@ -238,27 +247,23 @@ impl Worker {
     fn answer(&mut self, place: &Place, addresses: BTreeSet<u64>) {
         let addresses: Vec<u64> = addresses.into_iter().collect();
         let named: Vec<Named> = match place {
-            Place::Kernel => self.kernel.name(&addresses),
-            Place::Vdso => self.vdso().map_or_else(Vec::new, |vdso| {
-                vdso.name(&addresses, AddressKind::FileOffset)
-            }),
+            Place::Kernel => self.parsers.name_kernel(&addresses),
+            Place::Vdso => match self.vdso() {
+                Some(vdso) => self
+                    .parsers
+                    .name(&vdso, &addresses, AddressKind::FileOffset),
+                None => Vec::new(),
+            },
             Place::File(pin) | Place::DebugFile(pin) => {
                 let kind = match place {
                     Place::DebugFile(_) => AddressKind::Virtual,
                     _ => AddressKind::FileOffset,
                 };
-                let file = self.files.entry(pin.id).or_insert_with(|| {
-                    let debug_dirs = &self.options.debug_dirs;
-                    NativeFile::open(pin.clone(), debug_dirs, &mut self.allowance)
-                });
-                let parser_bytes = file.parser_bytes();
-                self.make_room(pin.id, parser_bytes);
-                let file = self.files.get_mut(&pin.id);
-                let named = file.map_or_else(Vec::new, |file| file.name(&addresses, kind));
-                if parser_bytes >= NOTICEABLE_BYTES
-                    && self.measure_memory() > self.options.max_rss_bytes
+                let named = self.parsers.name(pin, &addresses, kind);
+                if self.parsers.parser_bytes(pin.id) >= NOTICEABLE_BYTES
+                    && self.measure_memory() > self.max_rss_bytes
                 {
-                    self.close_parsers();
+                    self.parsers.close_parsers();
                 }
                 named
             }
@@ -272,56 +277,24 @@ impl Worker {
         }
     }
 
-    fn vdso(&mut self) -> Option<&mut NativeFile> {
+    fn vdso(&mut self) -> Option<Arc<PinnedFile>> {
         if let Vdso::NotAsked = self.vdso {
             self.vdso = match vdso::pin() {
-                Ok(pin) => {
-                    let file = NativeFile::open(pin, &[], &mut self.allowance);
-                    Vdso::Open(Box::new(file))
-                }
+                Ok(pin) => Vdso::Open(pin),
                 Err(error) => {
                     tracing::debug!(%error, "the vDSO cannot be read");
                     Vdso::Unreadable
                 }
             };
         }
-        match &mut self.vdso {
-            Vdso::Open(file) => Some(file),
+        match &self.vdso {
+            Vdso::Open(file) => Some(Arc::clone(file)),
             Vdso::NotAsked | Vdso::Unreadable => None,
         }
     }
 
-    /// Before a parser opens, closes those used longest ago, as far as need be;
-    /// one that the run's allowance does not suffice for has to go without what
-    /// is compressed.
-    fn make_room(&mut self, id: FileId, parser_bytes: u64) {
-        if self.open_parsers.touch(id) {
-            return;
-        }
-        for closed in self.open_parsers.admit(id, parser_bytes) {
-            if let Some(file) = self.files.get_mut(&closed) {
-                file.close_parser();
-            }
-        }
-        if let Some(file) = self.files.get_mut(&id)
-            && (parser_bytes > self.options.max_parser_bytes
-                || !self.allowance.take(file.inflated_bytes()))
-        {
-            tracing::debug!("there is no room to inflate what a file holds; it goes without");
-            file.forgo_inflation();
-        }
-    }
-
-    fn close_parsers(&mut self) {
-        for closed in self.open_parsers.close_all() {
-            if let Some(file) = self.files.get_mut(&closed) {
-                file.close_parser();
-            }
-        }
-    }
-
     fn measure_memory(&self) -> u64 {
-        let rss_bytes = (self.options.rss_bytes)();
+        let rss_bytes = (self.rss_bytes)();
         let mut answers = self.shared.answers();
         let peak_bytes = &mut answers.names.stats_mut().peak_rss_bytes;
         *peak_bytes = rss_bytes.max(*peak_bytes);
@@ -331,97 +304,7 @@ impl Worker {
     fn publish_stats(&self) {
         let mut answers = self.shared.answers();
         let stats = answers.names.stats_mut();
-        let files = || self.files.values();
-        let count = |is: fn(&NativeFile) -> bool| files().filter(|file| is(file)).count() as u64;
-        stats.files = self.files.len() as u64;
-        stats.failed_files = count(NativeFile::has_failed);
-        stats.files_without_debug_info = count(|file| !file.has_failed() && file.lost_debug_info);
-        stats.parser_panics = files().map(|file| file.panics).sum::<u64>() + self.kernel.panics;
-        if let Vdso::Open(file) = &self.vdso {
-            stats.parser_panics += file.panics;
-        }
+        self.parsers.count(stats);
         stats.jit = self.jit;
-        stats.kernel_names_hidden = self.kernel.names_hidden;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)] // a test that unwraps says what it expects
-    use std::ffi::CString;
-    use std::fs::File;
-    use std::os::unix::ffi::OsStrExt as _;
-    use std::time::Instant;
-
-    use crate::object::PinnedFile;
-
-    use super::*;
-
-    fn own_program() -> Arc<PinnedFile> {
-        let path = std::env::current_exe().unwrap();
-        let file = File::open(&path).unwrap();
-        let id = FileId {
-            device: 1,
-            inode: 1,
-        };
-        Arc::new(PinnedFile::new(id, path, None, file))
-    }
-
-    fn in_kernel(address: u64) -> Query {
-        Query {
-            place: Place::Kernel,
-            address,
-        }
-    }
-
-    /// A pipe that nobody writes to: whoever opens it waits for ever.
-    fn silent_pipe(dir: &tempfile::TempDir) -> PathBuf {
-        let path = dir.path().join("kallsyms");
-        let name = CString::new(path.as_os_str().as_bytes()).unwrap();
-        // SAFETY: the name is a NUL-terminated string that lives for the call.
-        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
-        path
-    }
-
-    #[test]
-    fn a_parser_that_never_answers_is_left_behind() {
-        let dir = tempfile::tempdir().unwrap();
-        let symbolizer = Symbolizer::spawn(Options {
-            kallsyms: silent_pipe(&dir),
-            max_wait: Duration::from_millis(200),
-            ..Options::default()
-        })
-        .unwrap();
-        let file = Place::File(own_program());
-        let in_file = Query {
-            place: file.clone(),
-            address: 0,
-        };
-        let first = u64::MAX - 8;
-        symbolizer.submit(vec![in_kernel(first), in_kernel(first), in_file]);
-        symbolizer.submit(vec![in_kernel(u64::MAX)]);
-        let begun = Instant::now();
-        let names = symbolizer.finish();
-        assert!(begun.elapsed() < Duration::from_secs(20));
-        assert!(names.get(&file.key(), 0).is_none());
-        // Three different addresses; one was asked for twice, which the thread
-        // may have found out or not.
-        let unanswered = names.stats().unanswered;
-        assert!((3..=4).contains(&unanswered), "{unanswered}");
-    }
-
-    #[test]
-    fn memory_is_measured_where_parsers_are_open() {
-        let symbolizer = Symbolizer::spawn(Options {
-            rss_bytes: || 4321,
-            ..Options::default()
-        })
-        .unwrap();
-        symbolizer.submit(vec![Query {
-            place: Place::File(own_program()),
-            address: 0,
-        }]);
-        let stats = symbolizer.finish().stats();
-        assert_eq!((stats.peak_rss_bytes, stats.unanswered), (4321, 0));
     }
 }

@@ -138,7 +138,16 @@ fn warn_of_losses(recording: &Recording) {
             "samples were lost; the ledger says why"
         );
     }
-    if recording.symbol_stats().kernel_names_hidden {
+    let symbols = recording.symbol_stats();
+    if symbols.parser_deaths > 0 {
+        tracing::warn!(
+            deaths = symbols.parser_deaths,
+            timed_out_files = symbols.timed_out_files,
+            given_up_files = symbols.given_up_files,
+            "files could not be parsed as they are: frames in them lack source lines, or names"
+        );
+    }
+    if symbols.kernel_names_hidden {
         tracing::warn!(
             "kernel frames have no names: needs CAP_SYSLOG and kernel.kptr_restrict below 2; `sampler doctor` says more"
         );

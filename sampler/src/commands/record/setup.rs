@@ -220,6 +220,7 @@ pub fn index(recording: &Recording, facts: &HostFacts) -> Index {
         cost: CostIndex::new(recording.cost(), 0),
         unwind_tables: recording.tables.into(),
         jit: JitIndex::new(recording.jit, recording.symbol_stats().jit),
+        parsers: recording.symbol_stats().into(),
         verification: recording.verified.as_ref().map(Into::into),
         files: Vec::new(),
         unfinished: None,

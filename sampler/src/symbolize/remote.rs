@@ -1,0 +1,456 @@
+//! The worker's side: a child that parses, started again when it is lost.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::isolation::{Child, Limits, Lost};
+use crate::object::{BuildId, FileId, PinnedFile};
+
+use super::debug_file::DebugFiles;
+use super::inflation::Allowance;
+use super::names::{FrameName, Named, Stats};
+use super::native::AddressKind;
+use super::protocol::{
+    FileState, MAX_ADDRESSES, MAX_LINK_BYTES, MAX_REPLY_BYTES, Reply, Request, is_sound,
+};
+use super::service::SERVICE;
+
+/// Children that a file may cost. After the first, it is tried without its debug
+/// information.
+const MAX_DEATHS: u32 = 2;
+/// The parser recurses as deep as DWARF nests inlined functions. Only pages
+/// that are touched cost memory.
+const STACK_BYTES: u64 = 64 << 20;
+/// CPU time that a child may use beyond the deadline of what it is asked: the
+/// kernel ends it then, should we not.
+const CPU_GRACE: Duration = Duration::from_secs(10);
+
+/// What the child may take, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// How long it may be at one file.
+    pub file_deadline: Duration,
+    /// What its open parsers may hold together.
+    pub max_parser_bytes: u64,
+    /// What it may hold at all.
+    pub max_bytes: u64,
+}
+
+/// The parsers of all files, as the worker sees them.
+#[derive(Debug)]
+pub(super) struct Parsers {
+    bounds: Bounds,
+    debug_files: DebugFiles,
+    files: HashMap<FileId, KnownFile>,
+    kernel: KernelTable,
+    child: Option<Running>,
+    /// Whether a child could not be started, which has been said then.
+    cannot_start: bool,
+    allowance_bytes: u64,
+    deaths: u64,
+}
+
+/// A child at work.
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    open: HashSet<FileId>,
+    has_kernel: bool,
+}
+
+/// What is known of a file.
+#[derive(Debug)]
+struct KnownFile {
+    pin: Arc<PinnedFile>,
+    number: u64,
+    state: FileState,
+    /// Children lost over it.
+    deaths: u32,
+    has_timed_out: bool,
+    spent: Duration,
+}
+
+/// The kernel's symbols.
+#[derive(Debug)]
+struct KernelTable {
+    /// It is opened once, with the rights that there are then, which are those
+    /// that it goes on with.
+    kallsyms: io::Result<File>,
+    /// `/proc/modules` when the child read the table: code loaded later would be
+    /// taken for the module before it.
+    modules: Vec<u8>,
+    deaths: u32,
+    names_hidden: bool,
+    panics: u64,
+}
+
+impl Parsers {
+    pub(super) fn new(bounds: Bounds, debug_files: DebugFiles, kallsyms: &Path) -> Self {
+        // Not a FIFO, which would have us wait for whoever writes.
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(kallsyms);
+        let kallsyms = opened.and_then(|file| {
+            if file.metadata()?.is_file() {
+                Ok(file)
+            } else {
+                Err(io::ErrorKind::InvalidInput.into())
+            }
+        });
+        Self {
+            bounds,
+            debug_files,
+            files: HashMap::new(),
+            kernel: KernelTable {
+                kallsyms,
+                modules: Vec::new(),
+                deaths: 0,
+                names_hidden: false,
+                panics: 0,
+            },
+            child: None,
+            cannot_start: false,
+            allowance_bytes: Allowance::default().left_bytes(),
+            deaths: 0,
+        }
+    }
+
+    /// Starts a child, so that none has to be waited for later.
+    pub(super) fn prepare(&mut self) {
+        self.running();
+    }
+
+    /// How long files have taken so far: of this one, and 0 if it is new.
+    pub(super) fn spent(&self, file: FileId) -> Duration {
+        self.files
+            .get(&file)
+            .map_or(Duration::ZERO, |known| known.spent)
+    }
+
+    /// What the parser of a file may take, in bytes.
+    pub(super) fn parser_bytes(&self, file: FileId) -> u64 {
+        self.files
+            .get(&file)
+            .map_or(0, |known| known.state.parser_bytes)
+    }
+
+    /// The frames at each address; none for what remains when the file is given
+    /// up.
+    pub(super) fn name(
+        &mut self,
+        pin: &Arc<PinnedFile>,
+        addresses: &[u64],
+        kind: AddressKind,
+    ) -> Vec<Named> {
+        let number = self.files.len() as u64 + 1;
+        self.files.entry(pin.id).or_insert_with(|| KnownFile {
+            pin: Arc::clone(pin),
+            number,
+            state: FileState::default(),
+            deaths: 0,
+            has_timed_out: false,
+            spent: Duration::ZERO,
+        });
+        let mut named = Vec::with_capacity(addresses.len());
+        for chunk in addresses.chunks(MAX_ADDRESSES) {
+            named.extend(self.name_some(pin.id, chunk, kind));
+        }
+        named
+    }
+
+    fn name_some(&mut self, file: FileId, addresses: &[u64], kind: AddressKind) -> Vec<Named> {
+        let nameless = || vec![Named::from([]); addresses.len()];
+        loop {
+            let may_go_on = self.files.get(&file).is_some_and(|known| {
+                let is_known_to_fail = known.state.failed && self.child_has(file);
+                known.deaths < MAX_DEATHS && !is_known_to_fail
+            });
+            if !may_go_on || self.running().is_none() {
+                return nameless();
+            }
+            let begun = Instant::now();
+            let asked = self.ask(file, addresses, kind, begun + self.bounds.file_deadline);
+            let Some(known) = self.files.get_mut(&file) else {
+                return nameless();
+            };
+            known.spent += begun.elapsed();
+            match asked {
+                Ok((named, state)) => {
+                    known.state = state;
+                    self.allowance_bytes = self.allowance_bytes.min(state.allowance_bytes);
+                    return named;
+                }
+                Err(lost) => {
+                    known.deaths += 1;
+                    known.has_timed_out |= lost == Lost::TimedOut;
+                    // The path is the target's: it is quoted, and its bytes escaped.
+                    tracing::warn!(path = ?known.pin.path, given_up = known.deaths >= MAX_DEATHS, "lost a parser over a file: {lost}");
+                    known.state.lost_debug_info = true;
+                    self.lose_child();
+                }
+            }
+        }
+    }
+
+    fn child_has(&self, file: FileId) -> bool {
+        let running = self.child.as_ref();
+        running.is_some_and(|running| running.open.contains(&file))
+    }
+
+    /// Opens the file, if the child does not have it, and asks it.
+    fn ask(
+        &mut self,
+        file: FileId,
+        addresses: &[u64],
+        kind: AddressKind,
+        deadline: Instant,
+    ) -> Result<(Vec<Named>, FileState), Lost> {
+        let (Some(running), Some(known)) = (&mut self.child, self.files.get(&file)) else {
+            return Err(Lost::Ended);
+        };
+        let child = &running.child;
+        child.allow_cpu(self.bounds.file_deadline + CPU_GRACE);
+        if running.open.insert(file) {
+            let request = Request::Open {
+                file: known.number,
+                build_id: known.pin.build_id.as_ref().map(|id| id.0.clone()),
+                symbols_only: known.deaths > 0,
+            };
+            child.send(&request, Some(known.pin.as_fd()), deadline)?;
+            let state = offer_debug_files(child, &self.debug_files, &known.pin, deadline)?;
+            if state.failed {
+                return Ok((vec![Named::from([]); addresses.len()], state));
+            }
+        }
+        let request = Request::Name {
+            file: known.number,
+            addresses: addresses.to_vec(),
+            kind,
+        };
+        child.send(&request, None, deadline)?;
+        let named = receive_frames(child, addresses.len(), deadline)?;
+        match child.receive(MAX_REPLY_BYTES, deadline)? {
+            Reply::Named(state) => Ok((named, state)),
+            _ => Err(Lost::Nonsense),
+        }
+    }
+
+    /// The frames at each address of the kernel.
+    pub(super) fn name_kernel(&mut self, addresses: &[u64]) -> Vec<Named> {
+        addresses
+            .chunks(MAX_ADDRESSES)
+            .flat_map(|chunk| self.name_some_of_kernel(chunk))
+            .collect()
+    }
+
+    fn name_some_of_kernel(&mut self, addresses: &[u64]) -> Vec<Named> {
+        let modules = fs::read("/proc/modules").unwrap_or_default();
+        let is_new = modules != self.kernel.modules;
+        self.kernel.modules = modules;
+        if let (true, Some(running)) = (is_new, &mut self.child) {
+            running.has_kernel = false;
+        }
+        while self.kernel.deaths < MAX_DEATHS && self.kernel.kallsyms.is_ok() {
+            if self.running().is_none() {
+                break;
+            }
+            match self.ask_kernel(addresses) {
+                Ok(named) => return named,
+                Err(lost) => {
+                    tracing::warn!("lost a parser over the kernel's symbols: {lost}");
+                    self.kernel.deaths += 1;
+                    self.lose_child();
+                }
+            }
+        }
+        if let Err(error) = &self.kernel.kallsyms {
+            tracing::debug!(%error, "the kernel's symbols cannot be read");
+        }
+        self.kernel.names_hidden = true;
+        vec![Named::from([]); addresses.len()]
+    }
+
+    fn ask_kernel(&mut self, addresses: &[u64]) -> Result<Vec<Named>, Lost> {
+        let (Some(running), Ok(kallsyms)) = (&mut self.child, &self.kernel.kallsyms) else {
+            return Err(Lost::Ended);
+        };
+        let deadline = Instant::now() + self.bounds.file_deadline;
+        running
+            .child
+            .allow_cpu(self.bounds.file_deadline + CPU_GRACE);
+        let is_new_table = !running.has_kernel;
+        running.has_kernel = true;
+        let request = Request::Kernel {
+            addresses: addresses.to_vec(),
+            is_new_table,
+        };
+        let table = is_new_table.then(|| kallsyms.as_fd());
+        running.child.send(&request, table, deadline)?;
+        let named = receive_frames(&running.child, addresses.len(), deadline)?;
+        match running.child.receive(MAX_REPLY_BYTES, deadline)? {
+            Reply::KernelNamed {
+                names_hidden,
+                panics,
+            } => {
+                self.kernel.names_hidden |= names_hidden;
+                self.kernel.panics = panics;
+                Ok(named)
+            }
+            _ => Err(Lost::Nonsense),
+        }
+    }
+
+    /// Frees what the parsers hold.
+    pub(super) fn close_parsers(&mut self) {
+        let deadline = Instant::now() + self.bounds.file_deadline;
+        let Some(Running { child, .. }) = &self.child else {
+            return;
+        };
+        let closed = child
+            .send(&Request::CloseParsers, None, deadline)
+            .and_then(|()| child.receive(MAX_REPLY_BYTES, deadline));
+        if !matches!(closed, Ok(Reply::Closed)) {
+            self.lose_child();
+        }
+    }
+
+    fn lose_child(&mut self) {
+        self.child = None;
+        self.deaths += 1;
+    }
+
+    /// The child, started if there is none.
+    fn running(&mut self) -> Option<&mut Running> {
+        // One that was ended while it had nothing to do is no file's fault.
+        let is_ready = |running: &Running| running.child.is_ready();
+        if self.child.as_ref().is_some_and(|child| !is_ready(child)) {
+            tracing::warn!("lost a parser that had nothing to do");
+            self.lose_child();
+        }
+        if self.child.is_none() {
+            match self.start() {
+                Ok(child) => {
+                    self.child = Some(Running {
+                        child,
+                        open: HashSet::new(),
+                        has_kernel: false,
+                    });
+                }
+                Err(error) => {
+                    if !self.cannot_start {
+                        tracing::error!(%error, "no parser can be started; frames stay without names");
+                    }
+                    self.cannot_start = true;
+                }
+            }
+        }
+        self.child.as_mut()
+    }
+
+    fn start(&self) -> io::Result<Child> {
+        let limits = Limits {
+            data_bytes: self.bounds.max_bytes,
+            stack_bytes: STACK_BYTES,
+        };
+        let child = Child::start(SERVICE.name, limits)?;
+        let begin = Request::Begin {
+            max_parser_bytes: self.bounds.max_parser_bytes,
+            allowance_bytes: self.allowance_bytes,
+        };
+        let deadline = Instant::now() + self.bounds.file_deadline;
+        child
+            .send(&begin, None, deadline)
+            .map_err(io::Error::other)?;
+        Ok(child)
+    }
+
+    /// Puts what was counted here into the statistics.
+    pub(super) fn count(&self, stats: &mut Stats) {
+        let count = |is: fn(&KnownFile) -> bool| {
+            let files = self.files.values();
+            files.filter(|known| is(known)).count() as u64
+        };
+        let is_given_up = |known: &KnownFile| known.deaths >= MAX_DEATHS;
+        stats.files = self.files.len() as u64;
+        stats.failed_files = count(|known| known.state.failed);
+        stats.files_without_debug_info = self
+            .files
+            .values()
+            .filter(|known| !known.state.failed && !is_given_up(known))
+            .filter(|known| known.state.lost_debug_info)
+            .count() as u64;
+        stats.parser_panics = self.kernel.panics
+            + self
+                .files
+                .values()
+                .map(|known| known.state.panics)
+                .sum::<u64>();
+        stats.parser_deaths = self.deaths;
+        stats.timed_out_files = count(|known| known.has_timed_out);
+        stats.given_up_files = count(|known| known.deaths >= MAX_DEATHS);
+        stats.kernel_names_hidden = self.kernel.names_hidden;
+    }
+}
+
+/// Hands over candidates for the debug file of a file that the child is opening,
+/// until it has opened it.
+fn offer_debug_files(
+    child: &Child,
+    debug_files: &DebugFiles,
+    pin: &PinnedFile,
+    deadline: Instant,
+) -> Result<FileState, Lost> {
+    let mut candidates = None;
+    loop {
+        match child.receive(MAX_REPLY_BYTES, deadline)? {
+            Reply::Opened(state) => return Ok(state),
+            // Once: a child that asks for ever would have us open files for ever.
+            Reply::Wants { build_id, link } if candidates.is_none() => {
+                let is_short = |bytes: &[u8]| bytes.len() <= MAX_LINK_BYTES;
+                if !is_short(&build_id) {
+                    return Err(Lost::Nonsense);
+                }
+                let link = link.as_deref().filter(|link| is_short(link));
+                candidates = Some(debug_files.of(pin, &BuildId(build_id), link));
+            }
+            Reply::WantsNext if candidates.is_some() => {}
+            _ => return Err(Lost::Nonsense),
+        }
+        match candidates.as_mut().and_then(Iterator::next) {
+            Some((file, is_systems)) => {
+                let request = Request::Candidate { is_systems };
+                child.send(&request, Some(file.as_fd()), deadline)?;
+            }
+            None => child.send(&Request::NoCandidate, None, deadline)?,
+        }
+    }
+}
+
+/// The frames at so many addresses.
+fn receive_frames(child: &Child, count: usize, deadline: Instant) -> Result<Vec<Named>, Lost> {
+    let mut named: Vec<Named> = Vec::with_capacity(count);
+    while named.len() < count {
+        let Reply::Frames(part) = child.receive(MAX_REPLY_BYTES, deadline)? else {
+            return Err(Lost::Nonsense);
+        };
+        let is_right = !part.is_empty()
+            && part.len() <= count - named.len()
+            && part.iter().all(|frames| is_sound(frames));
+        if !is_right {
+            return Err(Lost::Nonsense);
+        }
+        named.extend(part.into_iter().map(shared));
+    }
+    Ok(named)
+}
+
+fn shared(frames: Vec<FrameName>) -> Named {
+    Arc::from(frames)
+}

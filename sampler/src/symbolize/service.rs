@@ -1,0 +1,256 @@
+//! The child's side: the parsers, and what they may take together.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::isolation::{Parent, Service};
+use crate::object::{BuildId, FileId, PinnedFile};
+
+use super::debug_file::Candidates;
+use super::inflation::Allowance;
+use super::kernel::Kernel;
+use super::names::Named;
+use super::native::{AddressKind, NativeFile};
+use super::parsers::OpenParsers;
+use super::protocol::{FileState, Reply, Request, split};
+
+/// What a child does that names addresses.
+pub const SERVICE: Service = Service {
+    name: "names",
+    run: |parent| {
+        // An error says that the parent has no more to ask.
+        let _ = serve(&parent);
+    },
+};
+
+fn serve(parent: &Parent) -> io::Result<()> {
+    let (
+        Request::Begin {
+            max_parser_bytes,
+            allowance_bytes,
+        },
+        None,
+    ) = parent.receive()?
+    else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let mut parsers = Parsers {
+        parent,
+        files: HashMap::new(),
+        open: OpenParsers::new(max_parser_bytes),
+        max_parser_bytes,
+        allowance: Allowance::new(allowance_bytes),
+        kernel: None,
+    };
+    loop {
+        let (request, file) = parent.receive()?;
+        parsers.answer(request, file)?;
+    }
+}
+
+/// All parsers.
+struct Parsers<'a> {
+    parent: &'a Parent,
+    files: HashMap<u64, NativeFile>,
+    open: OpenParsers,
+    max_parser_bytes: u64,
+    allowance: Allowance,
+    kernel: Option<(Kernel, PinnedFile)>,
+}
+
+impl Parsers<'_> {
+    fn answer(&mut self, request: Request, file: Option<OwnedFd>) -> io::Result<()> {
+        match (request, file) {
+            (
+                Request::Open {
+                    file: number,
+                    build_id,
+                    symbols_only,
+                },
+                Some(file),
+            ) => self.open(number, build_id.map(BuildId), file, symbols_only),
+            (
+                Request::Name {
+                    file,
+                    addresses,
+                    kind,
+                },
+                None,
+            ) => self.name(file, &addresses, kind),
+            (
+                Request::Kernel {
+                    addresses,
+                    is_new_table,
+                },
+                table,
+            ) => self.name_kernel(&addresses, table, is_new_table),
+            (Request::CloseParsers, None) => {
+                for closed in self.open.close_all() {
+                    if let Some(file) = self.files.get_mut(&closed.inode) {
+                        file.close_parser();
+                    }
+                }
+                self.parent.send(&Reply::Closed)
+            }
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    fn open(
+        &mut self,
+        number: u64,
+        build_id: Option<BuildId>,
+        file: OwnedFd,
+        symbols_only: bool,
+    ) -> io::Result<()> {
+        let pin = PinnedFile::new(own_id(number), PathBuf::new(), build_id, File::from(file));
+        let mut candidates = Offered {
+            parent: self.parent,
+            wants: None,
+            lost: false,
+        };
+        let mut file = NativeFile::open(Arc::new(pin), &mut candidates, &mut self.allowance);
+        if candidates.lost {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if symbols_only {
+            file.forgo_debug_info();
+        }
+        let state = self.state(&file);
+        self.files.insert(number, file);
+        self.parent.send(&Reply::Opened(state))
+    }
+
+    fn name(&mut self, number: u64, addresses: &[u64], kind: AddressKind) -> io::Result<()> {
+        self.make_room(number);
+        let Some(file) = self.files.get_mut(&number) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let named = file.name(addresses, kind);
+        self.send_frames(&named)?;
+        let state = self
+            .files
+            .get(&number)
+            .map_or_else(FileState::default, |file| self.state(file));
+        self.parent.send(&Reply::Named(state))
+    }
+
+    fn name_kernel(
+        &mut self,
+        addresses: &[u64],
+        table: Option<OwnedFd>,
+        is_new_table: bool,
+    ) -> io::Result<()> {
+        if is_new_table {
+            self.kernel = table.map(|table| {
+                let pin = PinnedFile::new(own_id(0), PathBuf::new(), None, File::from(table));
+                (Kernel::new(pin.reopen_path()), pin)
+            });
+        }
+        let Some((kernel, _)) = &mut self.kernel else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let named = kernel.name(addresses);
+        let (names_hidden, panics) = (kernel.names_hidden, kernel.panics);
+        self.send_frames(&named)?;
+        self.parent.send(&Reply::KernelNamed {
+            names_hidden,
+            panics,
+        })
+    }
+
+    fn send_frames(&self, named: &[Named]) -> io::Result<()> {
+        let mut answers = named.iter().map(|frames| frames.to_vec()).collect();
+        while !Vec::is_empty(&answers) {
+            self.parent.send(&Reply::Frames(split(&mut answers)))?;
+        }
+        Ok(())
+    }
+
+    /// Before a parser opens, closes those used longest ago, as far as need be;
+    /// one that the run's allowance does not suffice for has to go without what
+    /// is compressed.
+    fn make_room(&mut self, number: u64) {
+        let Some(file) = self.files.get(&number) else {
+            return;
+        };
+        let parser_bytes = file.parser_bytes();
+        if self.open.touch(own_id(number)) {
+            return;
+        }
+        for closed in self.open.admit(own_id(number), parser_bytes) {
+            if let Some(file) = self.files.get_mut(&closed.inode) {
+                file.close_parser();
+            }
+        }
+        if let Some(file) = self.files.get_mut(&number)
+            && (parser_bytes > self.max_parser_bytes || !self.allowance.take(file.inflated_bytes()))
+        {
+            file.forgo_inflation();
+        }
+    }
+
+    fn state(&self, file: &NativeFile) -> FileState {
+        FileState {
+            failed: file.has_failed(),
+            lost_debug_info: file.lost_debug_info,
+            panics: file.panics,
+            parser_bytes: file.parser_bytes(),
+            allowance_bytes: self.allowance.left_bytes(),
+        }
+    }
+}
+
+/// The number that the worker gave a file, in place of the device and inode that
+/// only the worker knows.
+fn own_id(number: u64) -> FileId {
+    FileId {
+        device: 0,
+        inode: number,
+    }
+}
+
+/// Debug files that the parent offers.
+struct Offered<'a> {
+    parent: &'a Parent,
+    /// What is asked for with the first of them.
+    wants: Option<Reply>,
+    /// The parent is gone.
+    lost: bool,
+}
+
+impl Offered<'_> {
+    fn ask(&mut self) -> io::Result<Option<(File, bool)>> {
+        let wants = self.wants.take().unwrap_or(Reply::WantsNext);
+        self.parent.send(&wants)?;
+        match self.parent.receive()? {
+            (Request::Candidate { is_systems }, Some(file)) => {
+                Ok(Some((File::from(file), is_systems)))
+            }
+            (Request::NoCandidate, None) => Ok(None),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+impl Candidates for Offered<'_> {
+    fn seek(&mut self, build_id: &BuildId, link: Option<&[u8]>) {
+        self.wants = Some(Reply::Wants {
+            build_id: build_id.0.clone(),
+            link: link.map(Box::from),
+        });
+    }
+
+    fn next(&mut self) -> Option<(File, bool)> {
+        if self.lost {
+            return None;
+        }
+        let asked = self.ask();
+        self.lost = asked.is_err();
+        asked.ok().flatten()
+    }
+}

@@ -18,7 +18,7 @@
 //! survive is a file truncated under its mapping (`SIGBUS`) and DWARF nested
 //! deeper than the thread's stack.
 
-mod debug_file;
+mod debug_files;
 mod demangle;
 mod frames;
 mod headers;

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use blazesym::symbolize::source::{Elf, Source};
@@ -10,7 +9,7 @@ use blazesym::symbolize::{Input, Reason, Sym, Symbolized, Symbolizer};
 
 use crate::object::{FileOffset, PinnedFile};
 
-use super::debug_file;
+use super::debug_files::DebugFiles;
 use super::demangle::{MAX_NAME_BYTES, is_mangled};
 use super::frames::frames;
 use super::headers::ElfError;
@@ -65,7 +64,7 @@ impl NativeFile {
     /// usable ELF file simply has no names.
     pub(super) fn open(
         pin: Arc<PinnedFile>,
-        debug_dirs: &[PathBuf],
+        debug_files: &mut DebugFiles,
         allowance: &mut Allowance,
     ) -> Self {
         let inspected = File::open(pin.reopen_path())
@@ -78,7 +77,7 @@ impl NativeFile {
                 let separate = if image.has_usable_debug_info() && !image.links_to_files {
                     None
                 } else {
-                    debug_file::find(&pin, &image, debug_dirs, allowance)
+                    separate(&pin, &image, debug_files, allowance)
                 };
                 let separate = separate.map(|(file, image)| {
                     parser_bytes += image.parser_bytes();
@@ -183,6 +182,26 @@ impl NativeFile {
         self.panics += u64::from(catch_unwind(AssertUnwindSafe(|| drop(parser))).is_err());
         tracing::debug!(path = ?view.file.path, view.with_debug_info, "a file refused by the parser");
     }
+}
+
+/// The debug file of a file, and what is in it: one with the same build ID, so a
+/// stale one is never used, and with DWARF that can be used.
+fn separate(
+    pin: &PinnedFile,
+    image: &Image,
+    debug_files: &mut DebugFiles,
+    allowance: &mut Allowance,
+) -> Option<(Arc<PinnedFile>, Image)> {
+    let build_id = image.build_id.as_ref().or(pin.build_id.as_ref())?;
+    let link = image.debug_link.as_deref();
+    debug_files.find(pin, build_id, link).find_map(|found| {
+        let file = File::open(found.file.reopen_path()).ok()?;
+        let image = inspect(&file, allowance).ok()?;
+        let is_usable = image.build_id.as_ref() == Some(build_id)
+            && image.has_usable_debug_info()
+            && (found.is_systems || !image.links_to_files);
+        is_usable.then_some((found.file, image))
+    })
 }
 
 /// The ways to look into a file, best first, and whether its debug information

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::object::{FileId, FileOffset};
 
+use super::debug_files::DebugFiles;
 use super::inflation::Allowance;
 use super::kernel::Kernel;
 use super::names::{Named, Names};
@@ -170,6 +171,7 @@ struct Worker {
     options: Options,
     files: HashMap<FileId, NativeFile>,
     open_parsers: OpenParsers,
+    debug_files: DebugFiles,
     allowance: Allowance,
     kernel: Kernel,
     vdso: Vdso,
@@ -181,6 +183,7 @@ impl Worker {
         Self {
             kernel: Kernel::new(options.kallsyms.clone()),
             open_parsers: OpenParsers::new(options.max_parser_bytes),
+            debug_files: DebugFiles::new(options.debug_dirs.clone()),
             options,
             files: HashMap::new(),
             allowance: Allowance::default(),
@@ -239,8 +242,7 @@ impl Worker {
                 .map_or_else(Vec::new, |vdso| vdso.name(&offsets())),
             Place::File(pin) => {
                 let file = self.files.entry(pin.id).or_insert_with(|| {
-                    let debug_dirs = &self.options.debug_dirs;
-                    NativeFile::open(pin.clone(), debug_dirs, &mut self.allowance)
+                    NativeFile::open(pin.clone(), &mut self.debug_files, &mut self.allowance)
                 });
                 let parser_bytes = file.parser_bytes();
                 self.make_room(pin.id, parser_bytes);
@@ -266,7 +268,7 @@ impl Worker {
         if let Vdso::NotAsked = self.vdso {
             self.vdso = match vdso::pin() {
                 Ok(pin) => {
-                    let file = NativeFile::open(pin, &[], &mut self.allowance);
+                    let file = NativeFile::open(pin, &mut self.debug_files, &mut self.allowance);
                     Vdso::Open(Box::new(file))
                 }
                 Err(error) => {

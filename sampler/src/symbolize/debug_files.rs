@@ -1,23 +1,40 @@
-//! The separate file with a program's debug information.
+//! Where the separate file with a program's debug information may be.
 //!
-//! Only a file with the same build ID is taken, so a stale one is never used.
-//! The parser could follow `.gnu_debuglink` itself, but then a target decides
-//! which file we open, and a checksum mismatch costs all its names.
+//! All that opens files for the sake of names is here, and nothing here parses
+//! them, but for their build IDs. The parser could follow `.gnu_debuglink`
+//! itself, but then a target decides which file we open, and a checksum mismatch
+//! costs all its names.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use crate::object::{BuildId, FileId, PinnedFile};
-
-use super::inflation::Allowance;
-use super::inspect::{Image, inspect};
+use crate::object::{BuildId, FileId, PinnedFile, find_build_id};
 
 /// Shorter build IDs are not unique enough to search by.
 const MIN_BUILD_ID_BYTES: usize = 8;
+
+/// Finds and opens separate debug files.
+#[derive(Debug)]
+pub(super) struct DebugFiles {
+    /// The system's directories of debug files, in order of preference.
+    dirs: Vec<PathBuf>,
+}
+
+/// A regular file that may be the debug file asked for. No other build ID than
+/// the one asked for is in its program headers; the rest has to be looked at.
+#[derive(Debug)]
+pub(super) struct DebugFile {
+    /// The file, held open.
+    pub file: Arc<PinnedFile>,
+    /// It is the system's, and what it links to may be followed.
+    pub is_systems: bool,
+}
 
 /// A place where the debug file could be.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,21 +44,29 @@ struct Candidate {
     is_systems: bool,
 }
 
-/// Finds and opens the debug file of an ELF file, and says what is in it.
-pub(super) fn find(
-    file: &PinnedFile,
-    image: &Image,
-    debug_dirs: &[PathBuf],
-    allowance: &mut Allowance,
-) -> Option<(Arc<PinnedFile>, Image)> {
-    let build_id = image.build_id.as_ref().or(file.build_id.as_ref())?;
-    if build_id.0.len() < MIN_BUILD_ID_BYTES {
-        return None;
+impl DebugFiles {
+    /// Looks in these directories of the system's.
+    pub(super) fn new(dirs: Vec<PathBuf>) -> Self {
+        Self { dirs }
     }
-    let link = image.debug_link.as_deref().and_then(file_name);
-    candidates(build_id, link, &file.path, debug_dirs)
-        .into_iter()
-        .find_map(|candidate| open(candidate, build_id, file.id, allowance))
+
+    /// The debug files that there may be of a file with this build ID and, from
+    /// its `.gnu_debuglink`, the name of its debug file; best first. Each is
+    /// looked for when it is asked for.
+    pub(super) fn find<'a>(
+        &'a mut self,
+        file: &'a PinnedFile,
+        build_id: &'a BuildId,
+        link: Option<&[u8]>,
+    ) -> impl Iterator<Item = DebugFile> + use<'a> {
+        let is_unique = build_id.0.len() >= MIN_BUILD_ID_BYTES;
+        let candidates = is_unique
+            .then(|| candidates(build_id, link.and_then(file_name), &file.path, &self.dirs));
+        candidates
+            .into_iter()
+            .flatten()
+            .filter_map(|candidate| open(candidate, build_id, file.id))
+    }
 }
 
 /// Where to look, as gdb does ("Debugging Information in Separate Files").
@@ -58,7 +83,7 @@ fn candidates(
         is_systems: true,
     });
     let by_link = link
-        .zip(target.parent())
+        .zip(target.parent().filter(|parent| parent.is_absolute()))
         .into_iter()
         .flat_map(|(link, parent)| {
             let beside = [parent.join(link), parent.join(".debug").join(link)];
@@ -92,41 +117,44 @@ fn file_name(link: &[u8]) -> Option<&OsStr> {
     }
 }
 
-/// Opens a candidate if it is what we look for. Neither a FIFO nor a device can
-/// hold us up: nothing but a regular file is read.
-fn open(
-    candidate: Candidate,
-    build_id: &BuildId,
-    target: FileId,
-    allowance: &mut Allowance,
-) -> Option<(Arc<PinnedFile>, Image)> {
+/// Opens a candidate if it can be what we look for.
+fn open(candidate: Candidate, build_id: &BuildId, target: FileId) -> Option<DebugFile> {
     let no_follow = if candidate.is_systems {
         0
     } else {
         libc::O_NOFOLLOW
     };
-    let file: File = OpenOptions::new()
+    let handle = OpenOptions::new()
         .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | no_follow)
+        .custom_flags(libc::O_PATH | no_follow)
         .open(&candidate.path)
         .ok()?;
-    let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    let (file, id) = readable(&handle).ok()?;
+    let found = find_build_id(|offset, buffer| file.read_at(buffer, offset));
+    let is_other = found.as_ref().is_some_and(|found| found != build_id);
+    (id != target && !is_other).then(|| DebugFile {
+        file: Arc::new(PinnedFile::new(id, candidate.path, found, file)),
+        is_systems: candidate.is_systems,
+    })
+}
+
+/// Opens for reading what was opened without access (`O_PATH`), if it is a
+/// regular file: the mere opening of a device can have effects, and that of a
+/// FIFO waits.
+fn readable(handle: &File) -> io::Result<(File, FileId)> {
+    let metadata = handle.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))?;
     let id = FileId {
         device: metadata.dev(),
         inode: metadata.ino(),
     };
-    if id == target {
-        return None;
-    }
-    let image = inspect(&file, allowance).ok()?;
-    let is_ours = image.build_id.as_ref() == Some(build_id)
-        && image.has_usable_debug_info()
-        && (candidate.is_systems || !image.links_to_files);
-    is_ours.then(|| {
-        let build_id = image.build_id.clone();
-        let pin = PinnedFile::new(id, candidate.path, build_id, file);
-        (Arc::new(pin), image)
-    })
+    Ok((file, id))
 }
 
 #[cfg(test)]
@@ -164,6 +192,12 @@ mod tests {
         for link in ["/etc/shadow", "../x", "a/b", "..", ".", "", "a/"] {
             assert_eq!(paths(Some(link), "/opt/bin/tool").len(), 1, "{link}");
         }
+    }
+
+    #[test]
+    fn nothing_is_looked_for_beside_what_has_no_path() {
+        assert_eq!(paths(Some("x.debug"), "[vdso]").len(), 1);
+        assert_eq!(paths(Some("x.debug"), "bin/tool").len(), 1);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The files are built here by the machine's own compilers. A missing tool
 //! skips a test visibly, and fails it where `CI=true`.
 
+mod elsewhere;
 mod fixture;
 mod kernel;
 mod native;
@@ -16,6 +17,7 @@ fn main() -> std::process::ExitCode {
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(native::trials());
     trials.extend(separate::trials());
+    trials.extend(elsewhere::trials());
     trials.extend(kernel::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

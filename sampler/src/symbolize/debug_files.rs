@@ -40,8 +40,18 @@ pub(super) struct DebugFile {
 #[derive(Debug, PartialEq, Eq)]
 struct Candidate {
     path: PathBuf,
-    /// In a directory of the system's: its links may be followed.
-    is_systems: bool,
+    owner: Owner,
+}
+
+/// Whose a place is, which says how far it is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// A directory of the system's: its links may be followed.
+    System,
+    /// A directory of the target's in our own mount namespace.
+    Target,
+    /// Somewhere below the target's own root, which nothing leads out of.
+    Root,
 }
 
 impl DebugFiles {
@@ -60,51 +70,53 @@ impl DebugFiles {
         link: Option<&[u8]>,
     ) -> impl Iterator<Item = DebugFile> + use<'a> {
         let is_unique = build_id.0.len() >= MIN_BUILD_ID_BYTES;
-        let candidates = is_unique
-            .then(|| candidates(build_id, link.and_then(file_name), &file.path, &self.dirs));
+        let candidates =
+            is_unique.then(|| candidates(build_id, link.and_then(file_name), file, &self.dirs));
         candidates
             .into_iter()
             .flatten()
-            .filter_map(|candidate| open(candidate, build_id, file.id))
+            .filter_map(|candidate| open(candidate, build_id, file))
     }
 }
 
-/// Where to look, as gdb does ("Debugging Information in Separate Files").
+/// Where to look, as gdb does ("Debugging Information in Separate Files"): by
+/// build ID and by link in the system's directories, then in those of the same
+/// name that a target with a root of its own sees, at last beside the target.
 fn candidates(
     build_id: &BuildId,
     link: Option<&OsStr>,
-    target: &Path,
+    target: &PinnedFile,
     debug_dirs: &[PathBuf],
 ) -> Vec<Candidate> {
     let hex = build_id.to_string();
     let (head, tail) = hex.split_at(2);
-    let by_id = debug_dirs.iter().map(|dir| Candidate {
-        path: dir.join(format!(".build-id/{head}/{tail}.debug")),
-        is_systems: true,
+    let by_id = PathBuf::from(format!(".build-id/{head}/{tail}.debug"));
+    let place = link.zip(target.path.parent().filter(|parent| parent.is_absolute()));
+    let mirrored = place.and_then(|(link, parent)| {
+        let relative = parent.strip_prefix("/").ok()?;
+        let is_plain = |part| matches!(part, Component::Normal(_));
+        relative
+            .components()
+            .all(is_plain)
+            .then(|| relative.join(link))
     });
-    let by_link = link
-        .zip(target.parent().filter(|parent| parent.is_absolute()))
+    let in_dirs: Vec<PathBuf> = [by_id]
         .into_iter()
-        .flat_map(|(link, parent)| {
-            let beside = [parent.join(link), parent.join(".debug").join(link)];
-            let relative = parent.strip_prefix("/").unwrap_or(parent);
-            let is_plain = relative
-                .components()
-                .all(|part| matches!(part, Component::Normal(_)));
-            let mirrored = debug_dirs
-                .iter()
-                .filter(move |_| is_plain)
-                .map(move |dir| Candidate {
-                    path: dir.join(relative).join(link),
-                    is_systems: true,
-                });
-            let beside = beside.map(|path| Candidate {
-                path,
-                is_systems: false,
-            });
-            mirrored.chain(beside).collect::<Vec<_>>()
-        });
-    by_id.chain(by_link).collect()
+        .chain(mirrored)
+        .flat_map(|tail| debug_dirs.iter().map(move |dir| dir.join(&tail)))
+        .collect();
+    let beside = place.map_or_else(Vec::new, |(link, parent)| {
+        vec![parent.join(link), parent.join(".debug").join(link)]
+    });
+    let owned_by = |owner| move |path| Candidate { path, owner };
+    let systems = in_dirs.clone().into_iter().map(owned_by(Owner::System));
+    if target.root.is_some() {
+        let own = in_dirs.into_iter().chain(beside);
+        systems.chain(own.map(owned_by(Owner::Root))).collect()
+    } else {
+        let beside = beside.into_iter().map(owned_by(Owner::Target));
+        systems.chain(beside).collect()
+    }
 }
 
 /// The name in a debug link, if it is a bare file name.
@@ -118,23 +130,25 @@ fn file_name(link: &[u8]) -> Option<&OsStr> {
 }
 
 /// Opens a candidate if it can be what we look for.
-fn open(candidate: Candidate, build_id: &BuildId, target: FileId) -> Option<DebugFile> {
-    let no_follow = if candidate.is_systems {
-        0
-    } else {
-        libc::O_NOFOLLOW
+fn open(candidate: Candidate, build_id: &BuildId, target: &PinnedFile) -> Option<DebugFile> {
+    let Candidate { path, owner } = candidate;
+    let without_access = |flags| {
+        OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_PATH | flags)
+            .open(&path)
     };
-    let handle = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | no_follow)
-        .open(&candidate.path)
-        .ok()?;
-    let (file, id) = readable(&handle).ok()?;
+    let handle = match owner {
+        Owner::System => without_access(0).ok(),
+        Owner::Target => without_access(libc::O_NOFOLLOW).ok(),
+        Owner::Root => target.root.as_ref()?.locate(&path).ok(),
+    };
+    let (file, id) = readable(&handle?).ok()?;
     let found = find_build_id(|offset, buffer| file.read_at(buffer, offset));
     let is_other = found.as_ref().is_some_and(|found| found != build_id);
-    (id != target && !is_other).then(|| DebugFile {
-        file: Arc::new(PinnedFile::new(id, candidate.path, found, file)),
-        is_systems: candidate.is_systems,
+    (id != target.id && !is_other).then(|| DebugFile {
+        file: Arc::new(PinnedFile::new(id, path, found, file)),
+        is_systems: owner == Owner::System,
     })
 }
 
@@ -159,30 +173,59 @@ fn readable(handle: &File) -> io::Result<(File, FileId)> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use crate::object::ForeignRoot;
+
     use super::*;
 
-    fn paths(link: Option<&str>, target: &str) -> Vec<(String, bool)> {
+    fn target(path: &str) -> PinnedFile {
+        let file = File::open("/dev/null").unwrap();
+        PinnedFile::new(FileId::default(), PathBuf::from(path), None, file)
+    }
+
+    fn found(link: Option<&str>, target: &PinnedFile) -> Vec<(String, Owner)> {
         let build_id = BuildId(Box::from([0xab, 0xcd, 0xef, 1, 2, 3, 4, 5]));
         let dirs = [PathBuf::from("/usr/lib/debug")];
         let link = link.and_then(|link| file_name(link.as_bytes()));
-        candidates(&build_id, link, Path::new(target), &dirs)
+        candidates(&build_id, link, target, &dirs)
             .into_iter()
-            .map(|candidate| (candidate.path.display().to_string(), candidate.is_systems))
+            .map(|candidate| (candidate.path.display().to_string(), candidate.owner))
             .collect()
     }
+
+    fn places(link: Option<&str>, path: &str) -> Vec<(String, Owner)> {
+        found(link, &target(path))
+    }
+
+    const BY_ID: &str = "/usr/lib/debug/.build-id/ab/cdef0102030405.debug";
 
     #[test]
     fn the_build_id_comes_first_then_the_link() {
         assert_eq!(
-            paths(Some("tool.debug"), "/opt/bin/tool"),
+            places(Some("tool.debug"), "/opt/bin/tool"),
             [
-                (
-                    "/usr/lib/debug/.build-id/ab/cdef0102030405.debug".into(),
-                    true
-                ),
-                ("/usr/lib/debug/opt/bin/tool.debug".into(), true),
-                ("/opt/bin/tool.debug".into(), false),
-                ("/opt/bin/.debug/tool.debug".into(), false),
+                (BY_ID.into(), Owner::System),
+                ("/usr/lib/debug/opt/bin/tool.debug".into(), Owner::System),
+                ("/opt/bin/tool.debug".into(), Owner::Target),
+                ("/opt/bin/.debug/tool.debug".into(), Owner::Target),
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_but_the_systems_is_taken_from_our_root_for_a_target_with_another() {
+        let root = ForeignRoot::new(File::open("/").unwrap());
+        let target = target("/bin/tool").seen_from(Some(Arc::new(root)));
+        assert_eq!(
+            found(Some("x.debug"), &target),
+            [
+                (BY_ID.into(), Owner::System),
+                ("/usr/lib/debug/bin/x.debug".into(), Owner::System),
+                (BY_ID.into(), Owner::Root),
+                ("/usr/lib/debug/bin/x.debug".into(), Owner::Root),
+                ("/bin/x.debug".into(), Owner::Root),
+                ("/bin/.debug/x.debug".into(), Owner::Root),
             ]
         );
     }
@@ -190,23 +233,37 @@ mod tests {
     #[test]
     fn a_link_that_is_no_bare_name_is_not_followed() {
         for link in ["/etc/shadow", "../x", "a/b", "..", ".", "", "a/"] {
-            assert_eq!(paths(Some(link), "/opt/bin/tool").len(), 1, "{link}");
+            assert_eq!(places(Some(link), "/opt/bin/tool").len(), 1, "{link}");
         }
     }
 
     #[test]
     fn nothing_is_looked_for_beside_what_has_no_path() {
-        assert_eq!(paths(Some("x.debug"), "[vdso]").len(), 1);
-        assert_eq!(paths(Some("x.debug"), "bin/tool").len(), 1);
+        assert_eq!(places(Some("x.debug"), "[vdso]").len(), 1);
+        assert_eq!(places(Some("x.debug"), "bin/tool").len(), 1);
     }
 
     #[test]
     fn a_target_path_cannot_climb_out_of_the_debug_directory() {
-        let found = paths(Some("x.debug"), "/../../etc/tool");
+        let found = places(Some("x.debug"), "/../../etc/tool");
         assert!(
             found
                 .iter()
-                .all(|(path, systems)| !systems || !path.contains(".."))
+                .all(|(path, owner)| *owner != Owner::System || !path.contains(".."))
         );
+    }
+
+    #[test]
+    fn only_a_regular_file_is_read() {
+        let handle = |path| {
+            OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_PATH)
+                .open(path)
+                .unwrap()
+        };
+        assert!(readable(&handle("/dev/null")).is_err());
+        assert!(readable(&handle("/")).is_err());
+        assert!(readable(&handle("/proc/self/maps")).is_ok());
     }
 }

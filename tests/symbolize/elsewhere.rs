@@ -149,8 +149,8 @@ fn changed_root() -> Outcome {
     fs::create_dir_all(&dir)?;
     fs::create_dir_all(root.join("kept"))?;
     fs::rename(hidden, root.join("kept/debug"))?;
-    let link = dir.join(format!("{}.debug", &id[2..]));
-    std::os::unix::fs::symlink("/kept/debug", link)?;
+    let by_id = dir.join(format!("{}.debug", &id[2..]));
+    std::os::unix::fs::symlink("/kept/debug", by_id)?;
     fs::copy(&built.program, root.join("program"))?;
     run("chroot", ["--version"])?;
     let process = start(&format!("exec chroot {} /program", root.display()))?;

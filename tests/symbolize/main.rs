@@ -3,6 +3,7 @@
 //! The files are built here by the machine's own compilers. A missing tool
 //! skips a test visibly, and fails it where `CI=true`.
 
+mod debuginfod;
 mod elsewhere;
 mod fixture;
 mod kernel;
@@ -18,6 +19,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(native::trials());
     trials.extend(separate::trials());
     trials.extend(elsewhere::trials());
+    trials.extend(debuginfod::trials());
     trials.extend(kernel::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

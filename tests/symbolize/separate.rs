@@ -23,7 +23,7 @@ pub fn trials() -> Vec<Trial> {
 
 /// A stripped program; what was stripped is in `program.debug` beside it, and
 /// it says so. `dynamic` symbols stay.
-fn stripped() -> Result<(Built, u64), Stop> {
+pub fn stripped() -> Result<(Built, u64), Stop> {
     let arguments = ["-g", "-O2", "-rdynamic", "-Wl,--build-id=sha1"];
     let built = build("cc", "c", C_SOURCE, &arguments)?;
     let offset = file_offset(&built.program, function(&built.program, "outer")?.start)?;
@@ -59,10 +59,20 @@ pub fn outermost(
     offset: u64,
     debug_dir: &Path,
 ) -> Result<Option<(String, u32, usize)>, Stop> {
-    let symbolizer = Symbolizer::spawn(Options {
+    let options = Options {
         debug_dirs: vec![debug_dir.to_owned()],
         ..Options::default()
-    })?;
+    };
+    outermost_with(file, offset, options)
+}
+
+/// The same, with these options.
+pub fn outermost_with(
+    file: &Arc<PinnedFile>,
+    offset: u64,
+    options: Options,
+) -> Result<Option<(String, u32, usize)>, Stop> {
+    let symbolizer = Symbolizer::spawn(options)?;
     symbolizer.submit(in_file(file, &[offset]));
     let names = symbolizer.finish();
     let answer = names.get(&Place::File(Arc::clone(file)).key(), offset);

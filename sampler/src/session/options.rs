@@ -12,6 +12,7 @@ use super::budget::Needs;
 use crate::probe::Event;
 use crate::probe::host::cgroup::Cgroup;
 use crate::process::Comm;
+use crate::symbolize::DebugServers;
 
 /// Which processes a recording is about.
 #[derive(Debug)]
@@ -133,6 +134,8 @@ pub struct Options {
     pub limits: Limits,
     /// The memory budget, in bytes; `None` for the default.
     pub memory_bytes: Option<u64>,
+    /// The servers that are asked for debug files.
+    pub debug_servers: Option<DebugServers>,
     /// Time between two drains; `None` to go by the load.
     pub drain_interval: Option<Duration>,
     /// For tests: behave as if the kernel refused its stack.
@@ -179,6 +182,7 @@ mod tests {
             check_every: 0,
             limits: DEFAULT_LIMITS,
             memory_bytes: None,
+            debug_servers: None,
             drain_interval: None,
             fault_kernel_stack: false,
         };

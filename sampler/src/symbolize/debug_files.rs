@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use crate::object::{BuildId, FileId, PinnedFile, find_build_id};
 
+use super::debuginfod::{DebugServers, Debuginfod};
+
 /// Shorter build IDs are not unique enough to search by.
 const MIN_BUILD_ID_BYTES: usize = 8;
 
@@ -24,6 +26,7 @@ const MIN_BUILD_ID_BYTES: usize = 8;
 pub(super) struct DebugFiles {
     /// The system's directories of debug files, in order of preference.
     dirs: Vec<PathBuf>,
+    servers: Option<Debuginfod>,
 }
 
 /// A regular file that may be the debug file asked for. No other build ID than
@@ -52,12 +55,22 @@ enum Owner {
     Target,
     /// Somewhere below the target's own root, which nothing leads out of.
     Root,
+    /// Nowhere here.
+    Server,
 }
 
 impl DebugFiles {
-    /// Looks in these directories of the system's.
-    pub(super) fn new(dirs: Vec<PathBuf>) -> Self {
-        Self { dirs }
+    /// Looks in these directories of the system's, and asks these servers.
+    pub(super) fn new(dirs: Vec<PathBuf>, servers: Option<DebugServers>) -> Self {
+        let servers = servers.and_then(|servers| {
+            let cache_dir = servers.cache_dir.clone();
+            Debuginfod::new(servers)
+                .inspect_err(|error| {
+                    tracing::warn!(?cache_dir, %error, "no debuginfod server is asked: the cache cannot be used");
+                })
+                .ok()
+        });
+        Self { dirs, servers }
     }
 
     /// The debug files that there may be of a file with this build ID and, from
@@ -72,10 +85,22 @@ impl DebugFiles {
         let is_unique = build_id.0.len() >= MIN_BUILD_ID_BYTES;
         let candidates =
             is_unique.then(|| candidates(build_id, link.and_then(file_name), file, &self.dirs));
+        let servers = self.servers.as_mut().filter(|_| is_unique);
+        let from_servers = servers.into_iter().filter_map(|servers| {
+            let fetched = servers.find(build_id)?;
+            debug_file(
+                fetched,
+                PathBuf::from("debuginfod"),
+                Owner::Server,
+                build_id,
+                file,
+            )
+        });
         candidates
             .into_iter()
             .flatten()
             .filter_map(|candidate| open(candidate, build_id, file))
+            .chain(from_servers)
     }
 }
 
@@ -142,8 +167,25 @@ fn open(candidate: Candidate, build_id: &BuildId, target: &PinnedFile) -> Option
         Owner::System => without_access(0).ok(),
         Owner::Target => without_access(libc::O_NOFOLLOW).ok(),
         Owner::Root => target.root.as_ref()?.locate(&path).ok(),
+        Owner::Server => None,
     };
-    let (file, id) = readable(&handle?).ok()?;
+    let file = readable(&handle?).ok()?;
+    debug_file(file, path, owner, build_id, target)
+}
+
+/// An open file as a debug file, if its build ID is not another.
+fn debug_file(
+    file: File,
+    path: PathBuf,
+    owner: Owner,
+    build_id: &BuildId,
+    target: &PinnedFile,
+) -> Option<DebugFile> {
+    let metadata = file.metadata().ok()?;
+    let id = FileId {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    };
     let found = find_build_id(|offset, buffer| file.read_at(buffer, offset));
     let is_other = found.as_ref().is_some_and(|found| found != build_id);
     (id != target.id && !is_other).then(|| DebugFile {
@@ -155,20 +197,14 @@ fn open(candidate: Candidate, build_id: &BuildId, target: &PinnedFile) -> Option
 /// Opens for reading what was opened without access (`O_PATH`), if it is a
 /// regular file: the mere opening of a device can have effects, and that of a
 /// FIFO waits.
-fn readable(handle: &File) -> io::Result<(File, FileId)> {
-    let metadata = handle.metadata()?;
-    if !metadata.is_file() {
+fn readable(handle: &File) -> io::Result<File> {
+    if !handle.metadata()?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let file = OpenOptions::new()
+    OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))?;
-    let id = FileId {
-        device: metadata.dev(),
-        inode: metadata.ino(),
-    };
-    Ok((file, id))
+        .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
 }
 
 #[cfg(test)]

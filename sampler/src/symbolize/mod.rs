@@ -19,6 +19,7 @@
 //! deeper than the thread's stack.
 
 mod debug_files;
+mod debuginfod;
 mod demangle;
 mod frames;
 mod headers;
@@ -34,6 +35,7 @@ mod vdso;
 pub use vdso::pin as pin_vdso;
 mod worker;
 
+pub use debuginfod::DebugServers;
 pub use names::{FrameName, Named, Names, Stats};
 pub use place::{Place, PlaceKey, Query};
 pub use worker::{Options, Symbolizer};

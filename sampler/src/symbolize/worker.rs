@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::object::{FileId, FileOffset};
 
 use super::debug_files::DebugFiles;
+use super::debuginfod::{self, DebugServers};
 use super::inflation::Allowance;
 use super::kernel::Kernel;
 use super::names::{Named, Names};
@@ -40,9 +41,12 @@ const STACK_BYTES: usize = 64 << 20;
 pub struct Options {
     /// Directories with separate debug files, in order of preference.
     pub debug_dirs: Vec<PathBuf>,
+    /// Servers that are asked for debug files that are in none of them.
+    pub debug_servers: Option<DebugServers>,
     /// The kernel's symbol table.
     pub kallsyms: PathBuf,
-    /// How long [`Symbolizer::finish`] waits for answers.
+    /// How long [`Symbolizer::finish`] waits for answers, besides the time that
+    /// servers may take.
     pub max_wait: Duration,
     /// Measures the memory of this process in bytes, for
     /// [`super::Stats::peak_rss_bytes`].
@@ -58,6 +62,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             debug_dirs: vec![PathBuf::from("/usr/lib/debug")],
+            debug_servers: None,
             kallsyms: PathBuf::from("/proc/kallsyms"),
             max_wait: MAX_WAIT,
             rss_bytes: || 0,
@@ -106,7 +111,8 @@ impl Symbolizer {
         let (queue, queries) = mpsc::channel();
         let (ends, ended) = mpsc::channel();
         let shared = Arc::new(Shared::default());
-        let max_wait = options.max_wait;
+        let for_servers = options.debug_servers.as_ref().map(|_| debuginfod::MAX_RUN);
+        let max_wait = options.max_wait + for_servers.unwrap_or_default();
         let worker_shared = Arc::clone(&shared);
         thread::Builder::new()
             .name("symbolize".to_owned())
@@ -135,7 +141,7 @@ impl Symbolizer {
     }
 
     /// Waits until everything asked for is answered, but no longer than
-    /// [`Options::max_wait`]. What has no answer then has no name; the thread
+    /// [`Options::max_wait`] says. What has no answer then has no name; the thread
     /// ends by itself once it is done with the file that it is at.
     pub fn finish(self) -> Names {
         drop(self.queue);
@@ -179,11 +185,11 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(options: Options, shared: Arc<Shared>) -> Self {
+    fn new(mut options: Options, shared: Arc<Shared>) -> Self {
         Self {
             kernel: Kernel::new(options.kallsyms.clone()),
             open_parsers: OpenParsers::new(options.max_parser_bytes),
-            debug_files: DebugFiles::new(options.debug_dirs.clone()),
+            debug_files: DebugFiles::new(options.debug_dirs.clone(), options.debug_servers.take()),
             options,
             files: HashMap::new(),
             allowance: Allowance::default(),

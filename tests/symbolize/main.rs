@@ -3,6 +3,7 @@
 //! The files are built here by the machine's own compilers. A missing tool
 //! skips a test visibly, and fails it where `CI=true`.
 
+mod accuracy;
 mod debuginfod;
 mod elsewhere;
 mod fixture;
@@ -20,6 +21,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(separate::trials());
     trials.extend(elsewhere::trials());
     trials.extend(debuginfod::trials());
+    trials.extend(accuracy::trials());
     trials.extend(kernel::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -3,6 +3,9 @@
 //! The files are built here by the machine's own compilers. A missing tool
 //! skips a test visibly, and fails it where `CI=true`.
 
+mod accuracy;
+mod debuginfod;
+mod elsewhere;
 mod fixture;
 mod golang;
 mod kernel;
@@ -19,6 +22,9 @@ fn main() -> std::process::ExitCode {
     trials.extend(native::trials());
     trials.extend(separate::trials());
     trials.extend(golang::trials());
+    trials.extend(elsewhere::trials());
+    trials.extend(debuginfod::trials());
+    trials.extend(accuracy::trials());
     trials.extend(kernel::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

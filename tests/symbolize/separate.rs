@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
+use sampler::object::PinnedFile;
 use sampler::symbolize::{Options, Place, Symbolizer};
 
 use crate::fixture::{Built, C_SOURCE, build, file_offset, function, in_file, pin};
@@ -21,33 +23,59 @@ pub fn trials() -> Vec<Trial> {
 
 /// A stripped program; what was stripped is in `program.debug` beside it, and
 /// it says so. `dynamic` symbols stay.
-fn stripped() -> Result<(Built, u64), Stop> {
+pub fn stripped() -> Result<(Built, u64), Stop> {
     let arguments = ["-g", "-O2", "-rdynamic", "-Wl,--build-id=sha1"];
     let built = build("cc", "c", C_SOURCE, &arguments)?;
     let offset = file_offset(&built.program, function(&built.program, "outer")?.start)?;
-    let program = built.program.to_string_lossy();
+    strip(&built.program)?;
+    Ok((built, offset))
+}
+
+/// Moves what can be stripped of a program to a file beside it, whose name ends
+/// in `.debug`, and leaves its name in the program.
+pub fn strip(program: &Path) -> Result<(), Stop> {
+    let program = program.to_string_lossy();
     let debug = format!("{program}.debug");
     run("objcopy", ["--only-keep-debug", &*program, &debug])?;
     run("objcopy", ["--strip-all", &*program])?;
     let link = format!("--add-gnu-debuglink={debug}");
     run("objcopy", [link.as_str(), &*program])?;
-    Ok((built, offset))
+    Ok(())
+}
+
+/// The build ID of a program, in hexadecimal.
+pub fn build_id(program: &Path) -> Result<String, Stop> {
+    let notes = run("readelf", ["-n".as_ref(), program.as_os_str()])?;
+    let mut lines = notes.lines().map(str::trim);
+    match lines.find_map(|line| line.strip_prefix("Build ID: ")) {
+        Some(id) => Ok(id.to_owned()),
+        None => fail("no build ID"),
+    }
 }
 
 /// Name and line of the outermost frame, and how many frames there are.
-fn outermost(
-    program: &Path,
+pub fn outermost(
+    file: &Arc<PinnedFile>,
     offset: u64,
     debug_dir: &Path,
 ) -> Result<Option<(String, u32, usize)>, Stop> {
-    let file = pin(program)?;
-    let symbolizer = Symbolizer::spawn(Options {
+    let options = Options {
         debug_dirs: vec![debug_dir.to_owned()],
         ..Options::default()
-    })?;
-    symbolizer.submit(in_file(&file, &[offset]));
+    };
+    outermost_with(file, offset, options)
+}
+
+/// The same, with these options.
+pub fn outermost_with(
+    file: &Arc<PinnedFile>,
+    offset: u64,
+    options: Options,
+) -> Result<Option<(String, u32, usize)>, Stop> {
+    let symbolizer = Symbolizer::spawn(options)?;
+    symbolizer.submit(in_file(file, &[offset]));
     let names = symbolizer.finish();
-    let answer = names.get(&Place::File(file).key(), offset);
+    let answer = names.get(&Place::File(Arc::clone(file)).key(), offset);
     Ok(answer.and_then(|answer| {
         let frame = answer.last()?;
         Some((frame.name.clone(), frame.line, answer.len()))
@@ -56,7 +84,7 @@ fn outermost(
 
 fn beside() -> Outcome {
     let (built, offset) = stripped()?;
-    match outermost(&built.program, offset, Path::new("/nonexistent"))? {
+    match outermost(&pin(&built.program)?, offset, Path::new("/nonexistent"))? {
         Some((name, line, _)) if name == "outer" && line > 0 => Ok(()),
         other => fail(format!("{other:?}")),
     }
@@ -66,19 +94,13 @@ fn by_build_id() -> Outcome {
     let (built, offset) = stripped()?;
     let program = built.program.to_string_lossy();
     run("objcopy", ["--remove-section=.gnu_debuglink", &*program])?;
-    let notes = run("readelf", ["-n", &*program])?;
-    let Some(id) = notes
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Build ID: "))
-    else {
-        return fail("no build ID");
-    };
+    let id = build_id(&built.program)?;
     let debug_dir = built.dir.path().join("debug");
     let dir = debug_dir.join(".build-id").join(&id[..2]);
     fs::create_dir_all(&dir)?;
     let debug = built.dir.path().join("program.debug");
     fs::rename(debug, dir.join(format!("{}.debug", &id[2..])))?;
-    match outermost(&built.program, offset, &debug_dir)? {
+    match outermost(&pin(&built.program)?, offset, &debug_dir)? {
         Some((name, line, _)) if name == "outer" && line > 0 => Ok(()),
         other => fail(format!("{other:?}")),
     }
@@ -89,7 +111,7 @@ fn stale() -> Outcome {
     let other = C_SOURCE.replace("outer", "wrong");
     let other = build("cc", "c", &other, &["-g", "-O2", "-Wl,--build-id=sha1"])?;
     fs::copy(&other.program, built.dir.path().join("program.debug"))?;
-    match outermost(&built.program, offset, Path::new("/nonexistent"))? {
+    match outermost(&pin(&built.program)?, offset, Path::new("/nonexistent"))? {
         Some((name, 0, 1)) if name == "outer" => Ok(()),
         other => fail(format!("{other:?}")),
     }
@@ -101,7 +123,7 @@ fn fifo() -> Outcome {
     fs::remove_file(&debug)?;
     run("mkfifo", [debug.as_os_str()])?;
     let start = Instant::now();
-    let found = outermost(&built.program, offset, Path::new("/nonexistent"))?;
+    let found = outermost(&pin(&built.program)?, offset, Path::new("/nonexistent"))?;
     if start.elapsed() > Duration::from_secs(10) {
         return fail("it waited");
     }

@@ -199,6 +199,13 @@ pub struct RecordArgs {
     #[arg(long)]
     pub no_cache: bool,
 
+    /// Ask debuginfod servers for debug information that is not on this machine:
+    /// those in `DEBUGINFOD_URLS`, or these (several in quotes). They learn the
+    /// build IDs of what runs. Setting the variable is enough to ask.
+    #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "")]
+    pub debuginfod: Option<String>,
+
     /// What ticks: cpu-clock; with --experimental also cycles, instructions.
     #[arg(long, value_name = "EVENT", default_value_t = Event::CpuClock)]
     pub event: Event,

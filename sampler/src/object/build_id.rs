@@ -1,6 +1,7 @@
-//! The build ID of an ELF file, read from its program headers alone.
+//! The build ID of an ELF file.
 //!
-//! Layouts: the System V ABI, "ELF Header", "Program Header", "Note Section".
+//! Layouts: the System V ABI, "ELF Header", "Sections", "Note Section", "Program
+//! Header".
 //! Only little-endian files are read: the profiler runs on nothing else.
 
 use std::io;
@@ -9,14 +10,17 @@ use super::BuildId;
 
 /// Program headers looked at; linkers write a dozen.
 const MAX_PROGRAM_HEADERS: usize = 256;
-/// Bytes read of one note segment; a build ID is among the first notes.
-const MAX_NOTE_SEGMENT_BYTES: usize = 64 << 10;
-/// Note segments read per file.
-const MAX_NOTE_SEGMENTS: usize = 16;
+/// Section headers looked at; linkers write tens.
+const MAX_SECTION_HEADERS: usize = 1024;
+/// Bytes read of one segment or section of notes; a build ID is among the first.
+const MAX_NOTE_BYTES: usize = 64 << 10;
+/// Segments of notes read per file, and sections.
+const MAX_NOTES: usize = 16;
 /// The longest identifier accepted; linkers write 8, 16, 20 or 32 bytes.
 const MAX_BUILD_ID_BYTES: usize = 64;
 
 const PT_NOTE: u32 = 4;
+const SHT_NOTE: u32 = 7;
 const NT_GNU_BUILD_ID: u32 = 3;
 const GNU: &[u8] = b"GNU\0";
 
@@ -24,33 +28,97 @@ const GNU: &[u8] = b"GNU\0";
 ///
 /// `read_at(offset, buffer)` behaves as `pread`: it may read less than asked
 /// and returns how much. Whatever is wrong with the file, it has no build ID.
-/// At most 16 note segments are read, and 64 KiB of each.
+/// At most 16 note segments and as many note sections are read, and 64 KiB of
+/// each.
 pub fn find_build_id(
     mut read_at: impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
 ) -> Option<BuildId> {
     let header = read_up_to(&mut read_at, 0, 64)?;
     let class = Class::of(&header)?;
-    let table_offset = class.word(&header, class.pick(28, 32))?;
-    let entry_bytes = usize::from(u16_at(&header, class.pick(42, 54))?);
-    let entries = usize::from(u16_at(&header, class.pick(44, 56))?).min(MAX_PROGRAM_HEADERS);
-    if entry_bytes != class.pick(32, 56) {
-        return None;
+    // A debug file made by elfutils has the program headers of the program, and
+    // its notes are elsewhere.
+    [Table::segments(class), Table::sections(class)]
+        .iter()
+        .find_map(|table| table.find_build_id(class, &header, &mut read_at))
+}
+
+/// A table of headers, and where in an ELF header and in its entries the fields
+/// are that matter.
+struct Table {
+    /// Of the table, in the ELF header.
+    offset: usize,
+    entry_bytes: usize,
+    entries: usize,
+    expected_entry_bytes: usize,
+    max_entries: usize,
+    /// The type of an entry, and that of notes.
+    kind: usize,
+    note: u32,
+    /// Of the notes, in an entry.
+    notes_offset: usize,
+    notes_bytes: usize,
+    notes_align: usize,
+}
+
+impl Table {
+    fn segments(class: Class) -> Self {
+        Self {
+            offset: class.pick(28, 32),
+            entry_bytes: class.pick(42, 54),
+            entries: class.pick(44, 56),
+            expected_entry_bytes: class.pick(32, 56),
+            max_entries: MAX_PROGRAM_HEADERS,
+            kind: 0,
+            note: PT_NOTE,
+            notes_offset: class.pick(4, 8),
+            notes_bytes: class.pick(16, 32),
+            notes_align: class.pick(28, 48),
+        }
     }
-    let table = read_up_to(&mut read_at, table_offset, entries * entry_bytes)?;
-    table
-        .chunks_exact(entry_bytes)
-        .filter(|entry| u32_at(entry, 0) == Some(PT_NOTE))
-        .take(MAX_NOTE_SEGMENTS)
-        .find_map(|entry| {
-            let offset = class.word(entry, class.pick(4, 8))?;
-            let size_bytes = class.word(entry, class.pick(16, 32))?;
-            let align = class.word(entry, class.pick(28, 48))?;
-            let size_bytes = usize::try_from(size_bytes)
-                .unwrap_or(usize::MAX)
-                .min(MAX_NOTE_SEGMENT_BYTES);
-            let notes = read_up_to(&mut read_at, offset, size_bytes)?;
-            build_id_in_notes(&notes, if align == 8 { 8 } else { 4 })
-        })
+
+    fn sections(class: Class) -> Self {
+        Self {
+            offset: class.pick(32, 40),
+            entry_bytes: class.pick(46, 58),
+            entries: class.pick(48, 60),
+            expected_entry_bytes: class.pick(40, 64),
+            max_entries: MAX_SECTION_HEADERS,
+            kind: 4,
+            note: SHT_NOTE,
+            notes_offset: class.pick(16, 24),
+            notes_bytes: class.pick(20, 32),
+            notes_align: class.pick(32, 48),
+        }
+    }
+
+    fn find_build_id(
+        &self,
+        class: Class,
+        header: &[u8],
+        read_at: &mut impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
+    ) -> Option<BuildId> {
+        let offset = class.word(header, self.offset)?;
+        let entry_bytes = usize::from(u16_at(header, self.entry_bytes)?);
+        let entries = usize::from(u16_at(header, self.entries)?).min(self.max_entries);
+        if entry_bytes != self.expected_entry_bytes {
+            return None;
+        }
+        let table = read_up_to(read_at, offset, entries * entry_bytes)?;
+        table
+            .chunks_exact(entry_bytes)
+            .filter(|entry| u32_at(entry, self.kind) == Some(self.note))
+            .take(MAX_NOTES)
+            .find_map(|entry| {
+                let offset = class.word(entry, self.notes_offset)?;
+                let size_bytes = class.word(entry, self.notes_bytes)?;
+                let align = class.word(entry, self.notes_align)?;
+                let size_bytes = usize::try_from(size_bytes)
+                    .unwrap_or(usize::MAX)
+                    .min(MAX_NOTE_BYTES);
+                let notes = read_up_to(read_at, offset, size_bytes)?;
+                build_id_in_notes(&notes, if align == 8 { 8 } else { 4 })
+            })
+    }
 }
 
 /// The build ID among notes that are padded to 4 bytes: the running kernel's in
@@ -216,6 +284,27 @@ mod tests {
         notes.extend(note(GNU, NT_GNU_BUILD_ID, &[0xab, 0xcd, 0xef], 4));
         assert_eq!(in_bytes(&elf64(&notes, 4)).unwrap().to_string(), "abcdef");
         assert_eq!(in_bytes(&elf32(&notes)).unwrap().to_string(), "abcdef");
+    }
+
+    /// As elfutils write debug files: the program headers are the program's and
+    /// lead nowhere, the section headers lead to the notes.
+    #[test]
+    fn the_sections_have_it_where_the_segments_do_not() {
+        let notes = note(GNU, NT_GNU_BUILD_ID, &[7; 20], 4);
+        let mut file = elf64(&notes, 4);
+        file[72..80].copy_from_slice(&4000_u64.to_le_bytes());
+        assert_eq!(in_bytes(&file), None);
+        let table_offset = file.len() as u64;
+        file[40..48].copy_from_slice(&table_offset.to_le_bytes());
+        file[58..60].copy_from_slice(&64_u16.to_le_bytes());
+        file[60..62].copy_from_slice(&1_u16.to_le_bytes());
+        let mut entry = vec![0; 64];
+        entry[4..8].copy_from_slice(&SHT_NOTE.to_le_bytes());
+        entry[24..32].copy_from_slice(&120_u64.to_le_bytes());
+        entry[32..40].copy_from_slice(&(notes.len() as u64).to_le_bytes());
+        entry[48..56].copy_from_slice(&4_u64.to_le_bytes());
+        file.extend(entry);
+        assert_eq!(in_bytes(&file), Some(BuildId([7; 20].into())));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod build_id;
 mod code_layout;
 mod contents;
 mod pinned;
+mod root;
 pub mod unwind;
 
 pub use address::FileOffset;
@@ -12,3 +13,4 @@ pub use build_id::{build_id_of_notes, find_build_id};
 pub use code_layout::{CodeLayout, CodeSegment, MappedRange};
 pub use contents::{Contents, FileContents};
 pub use pinned::{BuildId, FileId, PinnedFile};
+pub use root::ForeignRoot;

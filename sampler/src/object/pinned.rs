@@ -5,8 +5,10 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::contents::FileContents;
+use super::root::ForeignRoot;
 
 /// What the kernel calls the same file: device and inode as `stat` reports them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,6 +46,8 @@ pub struct PinnedFile {
     pub path: PathBuf,
     /// Its build ID, if it is an ELF file that has one.
     pub build_id: Option<BuildId>,
+    /// Where its path leads to it, if not from our own root.
+    pub root: Option<Arc<ForeignRoot>>,
     fd: OwnedFd,
 }
 
@@ -60,6 +64,7 @@ impl PinnedFile {
             id,
             path,
             build_id,
+            root: None,
             fd: file.into(),
         }
     }
@@ -67,6 +72,13 @@ impl PinnedFile {
     /// What the system says of it.
     pub fn metadata(&self) -> io::Result<Metadata> {
         File::from(self.fd.try_clone()?).metadata()
+    }
+
+    /// The same file, whose path is to be seen from this root.
+    #[must_use]
+    pub fn seen_from(mut self, root: Option<Arc<ForeignRoot>>) -> Self {
+        self.root = root;
+        self
     }
 
     /// Its size.

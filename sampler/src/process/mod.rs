@@ -7,6 +7,7 @@
 mod address_space;
 mod clock;
 mod comm;
+mod foreign_root;
 mod image;
 mod incarnation;
 mod jit_folder;

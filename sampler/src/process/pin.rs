@@ -10,11 +10,12 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
+use super::foreign_root::ForeignRoots;
 use super::mapping::{Backing, Kind, Mapping};
 use super::open_regular::{Found, Identity, open_regular};
 use super::procfs::without_deleted;
 use super::record::MapRecord;
-use crate::object::{FileId, PinnedFile, find_build_id};
+use crate::object::{FileId, ForeignRoot, PinnedFile, find_build_id};
 
 /// Paths kept of files that could not be opened.
 const MAX_UNPINNED: usize = 8_192;
@@ -33,6 +34,7 @@ pub struct FileStore {
     /// the same pair to files of several subvolumes, so the path belongs to it.
     aliases: HashMap<(FileId, Box<[u8]>), FileId>,
     unpinned: HashMap<(FileId, Box<[u8]>), Arc<Path>>,
+    roots: ForeignRoots,
     /// Pinned since they were last asked for. To be told of is no use of a file.
     new: Vec<Weak<PinnedFile>>,
 }
@@ -64,6 +66,7 @@ impl FileStore {
             pinned: HashMap::new(),
             aliases: HashMap::new(),
             unpinned: HashMap::new(),
+            roots: ForeignRoots::default(),
             new: Vec::new(),
         }
     }
@@ -152,7 +155,10 @@ impl FileStore {
             PathBuf::from(OsStr::from_bytes(&map.name))
         };
         let build_id = find_build_id(|offset, buffer| found.file.read_at(buffer, offset));
-        let file = Arc::new(PinnedFile::new(id, path, build_id, found.file));
+        // Whoever goes by the root looks for files with the same build ID.
+        let root = build_id.is_some().then(|| self.root(sought)).flatten();
+        let file = PinnedFile::new(id, path, build_id, found.file).seen_from(root);
+        let file = Arc::new(file);
         self.new.push(Arc::downgrade(&file));
         let generation = found.generation;
         self.pinned.insert(
@@ -202,6 +208,18 @@ impl FileStore {
             .map(|pid| process(pid).join("root"))
             .chain([PathBuf::from("/")])
             .find_map(|root| open_regular(&root.join(relative), false, meant))
+    }
+
+    /// The root from which a mapping's path leads to its file, if not ours.
+    fn root(&mut self, sought: Sought<'_>) -> Option<Arc<ForeignRoot>> {
+        let process = |pid: u32| self.proc_root.join(pid.to_string());
+        let own = self.proc_root.join("self");
+        let seer = [sought.pid, sought.parent_pid]
+            .into_iter()
+            .filter(|&pid| pid != 0 && pid != u32::MAX)
+            .map(process)
+            .find(|process| process.join("root").exists())?;
+        self.roots.of(&own, &seer)
     }
 
     fn unpinned(&mut self, map: &MapRecord) -> Backing {

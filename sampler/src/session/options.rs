@@ -13,6 +13,7 @@ use super::budget::Needs;
 use crate::probe::Event;
 use crate::probe::host::cgroup::Cgroup;
 use crate::process::Comm;
+use crate::symbolize::DebugServers;
 
 /// Which processes a recording is about.
 #[derive(Debug)]
@@ -139,6 +140,8 @@ pub struct Options {
     /// Where what is worked out from files is kept for the next recording; `None`
     /// to keep nothing and take nothing.
     pub cache: Option<PathBuf>,
+    /// The servers that are asked for debug files.
+    pub debug_servers: Option<DebugServers>,
     /// Time between two drains; `None` to go by the load.
     pub drain_interval: Option<Duration>,
     /// For tests: behave as if the kernel refused its stack.
@@ -187,6 +190,7 @@ mod tests {
             limits: DEFAULT_LIMITS,
             memory_bytes: None,
             cache: None,
+            debug_servers: None,
             drain_interval: None,
             fault_kernel_stack: false,
         };

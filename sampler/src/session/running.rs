@@ -160,6 +160,7 @@ impl Running {
         let _lost_before_the_start = hear(&mut sideband, &mut table, unwinding.as_mut());
         let start_symbolizer = || {
             Symbolizer::spawn(symbolize::Options {
+                debug_servers: options.debug_servers.clone(),
                 rss_bytes: cost::rss_bytes,
                 max_parser_bytes: shares.parsers_bytes,
                 // Whoever holds it: parsers can be opened again.

@@ -41,12 +41,19 @@ fn system_name<'a>(debug_name: &'a str, elf_symbol: Option<&'a str>) -> Option<&
         debug_name.is_empty()
             || (!is_mangled(debug_name)
                 && is_mangled(symbol)
-                // Same function, not one that covers it by chance.
-                && demangle(symbol).contains(base_name(debug_name)))
+                && is_same_function(debug_name, &demangle(symbol)))
     });
     better
         .or(Some(debug_name))
         .filter(|name| !name.trim().is_empty())
+}
+
+/// Whether a symbol, demangled, can be the function that DWARF calls so, and
+/// does not cover it by chance.
+fn is_same_function(debug_name: &str, symbol: &str) -> bool {
+    let base = base_name(debug_name);
+    // Rust's older mangling does not number closures.
+    symbol.contains(base) || (base.starts_with("{closure#") && symbol.ends_with("{{closure}}"))
 }
 
 /// A name without its template arguments, which the compiler spells otherwise
@@ -97,6 +104,11 @@ mod tests {
                 "apply<names_work(void*)::<lambda()> >",
                 Some("_ZN6engine5applyIZ10names_workPvEUlvE_EEiT_"),
                 Some("_ZN6engine5applyIZ10names_workPvEUlvE_EEiT_"),
+            ),
+            (
+                "{closure#1}<u8>",
+                Some("_ZN4list4recv28_$u7b$$u7b$closure$u7d$$u7d$17h3d28ff4beaccdc7bE"),
+                Some("_ZN4list4recv28_$u7b$$u7b$closure$u7d$$u7d$17h3d28ff4beaccdc7bE"),
             ),
             ("_Z4areav", Some("_Z6volumev"), Some("_Z4areav")),
             ("", Some("f"), Some("f")),

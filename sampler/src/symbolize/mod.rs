@@ -19,6 +19,8 @@
 //! and nothing else. [`Symbolizer::finish`] waits so long and no longer.
 
 mod debug_file;
+mod debug_files;
+mod debuginfod;
 mod demangle;
 mod frames;
 pub mod golang;
@@ -37,6 +39,7 @@ mod service;
 mod vdso;
 mod worker;
 
+pub use debuginfod::DebugServers;
 pub use jit::{JitSource, JitStats};
 pub use names::{FrameName, Named, Names, Stats};
 pub use place::{Place, PlaceKey, Query};

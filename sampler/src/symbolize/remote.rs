@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::isolation::{Child, Limits, Lost};
 use crate::object::{BuildId, FileId, PinnedFile};
 
-use super::debug_file::DebugFiles;
+use super::debug_files::{DebugFile, DebugFiles};
 use super::inflation::Allowance;
 use super::names::{FrameName, Named, Stats};
 use super::native::AddressKind;
@@ -210,7 +210,7 @@ impl Parsers {
         file: FileId,
         addresses: &[u64],
         kind: AddressKind,
-        deadline: Instant,
+        mut deadline: Instant,
     ) -> Result<(Vec<Named>, FileState), Lost> {
         let (Some(running), Some(known)) = (&mut self.child, self.files.get(&file)) else {
             return Err(Lost::Ended);
@@ -224,7 +224,9 @@ impl Parsers {
                 symbols_only: known.deaths > 0,
             };
             child.send(&request, Some(known.pin.as_fd()), deadline)?;
-            let state = offer_debug_files(child, &self.debug_files, &known.pin, deadline)?;
+            let (state, put_off) =
+                offer_debug_files(child, &mut self.debug_files, &known.pin, deadline)?;
+            deadline = put_off;
             if state.failed {
                 return Ok((vec![Named::from([]); addresses.len()], state));
             }
@@ -400,35 +402,40 @@ impl Parsers {
 }
 
 /// Hands over candidates for the debug file of a file that the child is opening,
-/// until it has opened it.
+/// until it has opened it. Returns the deadline too, put off by the time that
+/// looking for them took: a slow server is not the file's fault.
 fn offer_debug_files(
     child: &Child,
-    debug_files: &DebugFiles,
+    debug_files: &mut DebugFiles,
     pin: &PinnedFile,
-    deadline: Instant,
-) -> Result<FileState, Lost> {
-    let mut candidates = None;
+    mut deadline: Instant,
+) -> Result<(FileState, Instant), Lost> {
+    let is_short = |bytes: &[u8]| bytes.len() <= MAX_LINK_BYTES;
+    let (build_id, link) = match child.receive(MAX_REPLY_BYTES, deadline)? {
+        Reply::Opened(state) => return Ok((state, deadline)),
+        Reply::Wants { build_id, link } if is_short(&build_id) => (BuildId(build_id), link),
+        _ => return Err(Lost::Nonsense),
+    };
+    let link = link.as_deref().filter(|link| is_short(link));
+    let mut candidates = debug_files.find(pin, &build_id, link);
     loop {
-        match child.receive(MAX_REPLY_BYTES, deadline)? {
-            Reply::Opened(state) => return Ok(state),
-            // Once: a child that asks for ever would have us open files for ever.
-            Reply::Wants { build_id, link } if candidates.is_none() => {
-                let is_short = |bytes: &[u8]| bytes.len() <= MAX_LINK_BYTES;
-                if !is_short(&build_id) {
-                    return Err(Lost::Nonsense);
-                }
-                let link = link.as_deref().filter(|link| is_short(link));
-                candidates = Some(debug_files.of(pin, &BuildId(build_id), link));
-            }
-            Reply::WantsNext if candidates.is_some() => {}
-            _ => return Err(Lost::Nonsense),
-        }
-        match candidates.as_mut().and_then(Iterator::next) {
-            Some((file, is_systems)) => {
-                let request = Request::Candidate { is_systems };
+        let begun = Instant::now();
+        let candidate = candidates.next();
+        deadline += begun.elapsed();
+        match &candidate {
+            Some(DebugFile { file, is_systems }) => {
+                let request = Request::Candidate {
+                    is_systems: *is_systems,
+                };
                 child.send(&request, Some(file.as_fd()), deadline)?;
             }
             None => child.send(&Request::NoCandidate, None, deadline)?,
+        }
+        match child.receive(MAX_REPLY_BYTES, deadline)? {
+            Reply::Opened(state) => return Ok((state, deadline)),
+            // Who asks on for ever is not answered for ever.
+            Reply::WantsNext if candidate.is_some() => {}
+            _ => return Err(Lost::Nonsense),
         }
     }
 }

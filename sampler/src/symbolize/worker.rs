@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use crate::object::PinnedFile;
 
-use super::debug_file::DebugFiles;
+use super::debug_files::DebugFiles;
+use super::debuginfod::{self, DebugServers};
 use super::jit::JitStats;
 use super::names::{Named, Names};
 use super::native::AddressKind;
@@ -43,9 +44,12 @@ const MAX_CHILD_BYTES: u64 = 4 << 30;
 pub struct Options {
     /// Directories with separate debug files, in order of preference.
     pub debug_dirs: Vec<PathBuf>,
+    /// Servers that are asked for debug files that are in none of them.
+    pub debug_servers: Option<DebugServers>,
     /// The kernel's symbol table.
     pub kallsyms: PathBuf,
-    /// How long [`Symbolizer::finish`] waits for answers.
+    /// How long [`Symbolizer::finish`] waits for answers, besides the time that
+    /// servers may take.
     pub max_wait: Duration,
     /// How long a child may be at one file before it is ended.
     pub file_deadline: Duration,
@@ -63,6 +67,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             debug_dirs: vec![PathBuf::from("/usr/lib/debug")],
+            debug_servers: None,
             kallsyms: PathBuf::from("/proc/kallsyms"),
             max_wait: MAX_WAIT,
             file_deadline: FILE_DEADLINE,
@@ -112,7 +117,8 @@ impl Symbolizer {
         let (queue, queries) = mpsc::channel();
         let (ends, ended) = mpsc::channel();
         let shared = Arc::new(Shared::default());
-        let max_wait = options.max_wait;
+        let for_servers = options.debug_servers.as_ref().map(|_| debuginfod::MAX_RUN);
+        let max_wait = options.max_wait + for_servers.unwrap_or_default();
         let worker_shared = Arc::clone(&shared);
         thread::Builder::new()
             .name("symbolize".to_owned())
@@ -140,7 +146,7 @@ impl Symbolizer {
     }
 
     /// Waits until everything asked for is answered, but no longer than
-    /// [`Options::max_wait`]. What has no answer then has no name; the thread
+    /// [`Options::max_wait`] says. What has no answer then has no name; the thread
     /// ends by itself once it is done with the file that it is at.
     pub fn finish(self) -> Names {
         drop(self.queue);
@@ -192,7 +198,7 @@ impl Worker {
                 .max_rss_bytes
                 .clamp(MIN_CHILD_BYTES, MAX_CHILD_BYTES),
         };
-        let debug_files = DebugFiles::new(options.debug_dirs);
+        let debug_files = DebugFiles::new(options.debug_dirs, options.debug_servers);
         Self {
             rss_bytes: options.rss_bytes,
             max_rss_bytes: options.max_rss_bytes,

@@ -1,5 +1,6 @@
 //! `sampler record`.
 
+mod debug_servers;
 mod setup;
 mod signals;
 mod summary;

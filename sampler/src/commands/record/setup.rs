@@ -1,5 +1,6 @@
 //! From arguments to options, and everything that can be refused beforehand.
 
+use std::env;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::anyhow;
 use sampler_common::{Limits, MAX_KERNEL_FRAMES, MAX_USER_FRAMES};
 
+use super::debug_servers::debug_servers;
 use crate::cache;
 use crate::commands::Failure;
 use crate::commands::cli::RecordArgs;
@@ -49,6 +51,7 @@ pub fn check(args: &RecordArgs) -> Result<Options, Failure> {
         limits: limits(args)?,
         memory_bytes: args.memory,
         cache: cache(args),
+        debug_servers: debug_servers(args.debuginfod.as_deref(), |name| env::var_os(name))?,
         drain_interval: args.test.drain,
         fault_kernel_stack: args.test.fault.is_some(),
     };
@@ -204,7 +207,7 @@ pub fn index(recording: &Recording, facts: &HostFacts) -> Index {
             name: host_name(),
             kernel: facts.kernel_release.clone(),
             cpus: facts.online_cpus.len() as u32,
-            arch: std::env::consts::ARCH,
+            arch: env::consts::ARCH,
         },
         event: recording.event.name(),
         frequency_hz: recording.frequency_hz,

@@ -1,5 +1,6 @@
 //! `go tool pprof` on a file of ours.
 
+use std::io::Write as _;
 use std::process::Command;
 
 use sampler::format::pprof;
@@ -29,6 +30,16 @@ impl File {
             .tempfile()
             .expect("a temporary file");
         pprof::write(profile, file.as_file()).expect("a written profile");
+        Self(file)
+    }
+
+    /// Writes a message as it is.
+    pub fn of_message(message: &[u8]) -> Self {
+        let mut file = tempfile::Builder::new()
+            .suffix(".pb")
+            .tempfile()
+            .expect("a temporary file");
+        file.write_all(message).expect("a written profile");
         Self(file)
     }
 

@@ -1,6 +1,6 @@
 //! Profiles as `go tool pprof`, the reader everyone has, sees them.
 //!
-//! Every trial writes a file, opens it in each view and expects exit code 0
+//! But for those on naming a profile later, every trial writes a file, opens it in each view and expects exit code 0
 //! and a silent stderr: a reader that has something to say has found something
 //! wrong. Without Go the trials are ignored; under `CI=true` they fail.
 
@@ -9,6 +9,7 @@
 
 mod go;
 mod profiles;
+mod symbolize;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -28,6 +29,28 @@ fn main() {
         trial("a_profile_of_bare_addresses_opens_silently", bare_addresses),
         trial("hostile_names_reach_no_terminal", hostile_names),
         trial("profiles_of_two_processes_merge", two_processes_merge),
+        trial(
+            "go_sees_the_names_that_were_added",
+            symbolize::go_sees_the_names,
+        ),
+        pure("only_names_change", symbolize::only_names_change),
+        pure(
+            "nothing_named_is_nothing_changed",
+            symbolize::nothing_named_is_nothing_changed,
+        ),
+        pure(
+            "added_names_are_made_harmless",
+            symbolize::names_are_made_harmless,
+        ),
+        pure(
+            "what_does_not_fit_together_is_refused",
+            symbolize::what_does_not_fit_together_is_refused,
+        ),
+        pure(
+            "bombs_and_cut_files_are_refused",
+            symbolize::bombs_and_cut_files_are_refused,
+        ),
+        pure("no_bytes_make_it_panic", symbolize::no_bytes_make_it_panic),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
@@ -42,6 +65,14 @@ fn trial(name: &str, body: fn()) -> Trial {
             Err(Failed::from(reason))
         }
         Some(reason) => Ok(Completion::ignored_with(reason)),
+    })
+}
+
+/// A trial that needs no Go.
+fn pure(name: &str, body: fn()) -> Trial {
+    Trial::test(name, move || {
+        body();
+        Ok(())
     })
 }
 

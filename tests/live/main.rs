@@ -24,6 +24,7 @@ mod scope;
 mod signals;
 mod split;
 mod support;
+mod symbolize;
 mod tables;
 mod verification;
 
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         formats::trials(),
         split::trials(),
         ledger::trials(),
+        symbolize::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
     support::fixture::clear();

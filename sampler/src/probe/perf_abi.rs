@@ -139,6 +139,8 @@ pub mod sample {
     pub const TIME: u64 = 1 << 2;
     /// The CPU.
     pub const CPU: u64 = 1 << 7;
+    /// The event's ID, in a fixed place.
+    pub const IDENTIFIER: u64 = 1 << 16;
 }
 
 /// Bits of `perf_event_attr.read_format`: which u64 follow the count in a
@@ -175,6 +177,7 @@ const PERF_EVENT_IOC_ENABLE: libc::Ioctl = 0x2400;
 const PERF_EVENT_IOC_DISABLE: libc::Ioctl = 0x2401;
 const PERF_EVENT_IOC_SET_OUTPUT: libc::Ioctl = 0x2405;
 const PERF_EVENT_IOC_SET_BPF: libc::Ioctl = 0x4004_2408;
+const PERF_EVENT_IOC_ID: libc::Ioctl = 0x8008_2407;
 
 /// Opens an event on a thread (`pid` > 0), the caller (0) or everything (-1),
 /// on one CPU or on all (-1).
@@ -231,7 +234,18 @@ pub fn set_output(event: BorrowedFd<'_>, ring_owner: BorrowedFd<'_>) -> io::Resu
     ioctl(event, PERF_EVENT_IOC_SET_OUTPUT, ring_owner.as_raw_fd())
 }
 
-/// One of the calls above, all of which take a plain number.
+/// The event's ID, by which its records tell who wrote them.
+pub fn event_id(event: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut id = 0_u64;
+    // SAFETY: the kernel writes one u64, which lives for the call.
+    let result = unsafe { libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_ID, &raw mut id) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(id)
+}
+
+/// One of the calls above that take a plain number.
 fn ioctl(event: BorrowedFd<'_>, request: libc::Ioctl, argument: RawFd) -> io::Result<()> {
     // SAFETY: the callers pass ENABLE, DISABLE, SET_OUTPUT and SET_BPF, which
     // take an integer by value and touch no memory of this process.

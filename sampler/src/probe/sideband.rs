@@ -32,7 +32,7 @@ struct Ring {
     enabled_ns: u64,
     /// What tells of mappings by build ID, into the same ring; kernels before 5.12
     /// have none.
-    by_build_id: Option<OwnedFd>,
+    by_build_id: Option<BuildIdEvent>,
     pairing: Pairing,
     base: NonNull<u8>,
     page_bytes: usize,
@@ -128,8 +128,16 @@ impl Sideband {
     }
 }
 
+/// An event that writes into the ring of another one.
+#[derive(Debug)]
+struct BuildIdEvent {
+    id: u64,
+    /// Closing it ends it.
+    _event: OwnedFd,
+}
+
 /// Splits the bytes of a ring into records; returns how many made no sense.
-fn decode(mut bytes: &[u8], mut take: impl FnMut(Record)) -> u64 {
+fn decode(mut bytes: &[u8], build_id_event: Option<u64>, mut take: impl FnMut(Record)) -> u64 {
     let mut malformed = 0;
     while let Some((header, _)) = bytes.split_at_checked(HEADER_BYTES) {
         let record_type = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
@@ -138,7 +146,12 @@ fn decode(mut bytes: &[u8], mut take: impl FnMut(Record)) -> u64 {
         if size < HEADER_BYTES || size > bytes.len() {
             return malformed + 1;
         }
-        match parse(record_type, misc, &bytes[HEADER_BYTES..size]) {
+        match parse(
+            record_type,
+            misc,
+            &bytes[HEADER_BYTES..size],
+            build_id_event,
+        ) {
             Ok(Some(record)) => take(record),
             Ok(None) => {}
             Err(_) => malformed += 1,
@@ -162,7 +175,7 @@ pub fn lost(records: &[Record]) -> u64 {
 impl Ring {
     fn open(cpu: u32) -> io::Result<Self> {
         let attr = PerfEventAttr {
-            sample_type: sample::TID | sample::TIME,
+            sample_type: sample::TID | sample::TIME | sample::IDENTIFIER,
             read_format: read_format::TOTAL_TIME_ENABLED,
             flags: flag::DISABLED
                 | flag::MMAP
@@ -210,11 +223,11 @@ impl Ring {
 
     /// Splits what was taken into records; returns how many made no sense.
     fn decode(&mut self, bytes: &[u8], records: &mut Vec<Record>) -> u64 {
-        if self.by_build_id.is_none() {
-            return decode(bytes, |record| records.push(record));
-        }
+        let Some(BuildIdEvent { id, .. }) = self.by_build_id else {
+            return decode(bytes, None, |record| records.push(record));
+        };
         self.pairing.begin(records);
-        decode(bytes, |record| self.pairing.add(record, records))
+        decode(bytes, Some(id), |record| self.pairing.add(record, records))
     }
 
     /// Moves what the ring holds to `out`.
@@ -248,9 +261,9 @@ impl Ring {
 /// Has a second event tell of mappings into the first one's ring, by build ID: the
 /// file may be gone by the time its path is read. Goes on without where the
 /// kernel cannot.
-fn tell_build_ids(cpu: u32, ring_owner: BorrowedFd<'_>) -> Option<OwnedFd> {
+fn tell_build_ids(cpu: u32, ring_owner: BorrowedFd<'_>) -> Option<BuildIdEvent> {
     let attr = PerfEventAttr {
-        sample_type: sample::TID | sample::TIME,
+        sample_type: sample::TID | sample::TIME | sample::IDENTIFIER,
         flags: flag::DISABLED
             | flag::MMAP
             | flag::MMAP2
@@ -261,9 +274,10 @@ fn tell_build_ids(cpu: u32, ring_owner: BorrowedFd<'_>) -> Option<OwnedFd> {
         ..PerfEventAttr::new(event_type::SOFTWARE, software::DUMMY)
     };
     let event = perf_abi::perf_event_open(&attr, -1, cpu as i32, None, 0).and_then(|event| {
+        let id = perf_abi::event_id(event.as_fd())?;
         perf_abi::set_output(event.as_fd(), ring_owner)?;
         perf_abi::enable(event.as_fd())?;
-        Ok(event)
+        Ok(BuildIdEvent { id, _event: event })
     });
     event
         .inspect_err(|error| tracing::debug!(%error, "mappings come without build IDs"))
@@ -408,7 +422,7 @@ mod tests {
         sideband.read();
         let mut child = Command::new("/bin/true").spawn().unwrap();
         assert!(child.wait().unwrap().success());
-        let program = std::fs::File::open("/bin/true").unwrap();
+        let program = File::open("/bin/true").unwrap();
         let build_id = find_build_id(|offset, buffer| program.read_at(buffer, offset));
         let inode = program.metadata().unwrap().ino();
         let of_program: Vec<_> = sideband

@@ -1,8 +1,12 @@
 //! The kernel's own news of processes: `PERF_RECORD_*` of a `dummy` event.
 //!
 //! Layouts: `enum perf_event_type` in `linux/perf_event.h`. The event is opened
-//! with `sample_id_all` and `sample_type` = TID | TIME on `CLOCK_MONOTONIC`, so
-//! that each record ends in `{ u32 pid, tid; u64 time; }`.
+//! with `sample_id_all` and `sample_type` = TID | TIME | IDENTIFIER on
+//! `CLOCK_MONOTONIC`, so that each record ends in `{ u32 pid, tid; u64 time, id; }`.
+//!
+//! A second event, opened with `build_id`, tells of the same mappings by build ID.
+//! The flag in the record's header does not say which of the two wrote it: once
+//! any event of this host has set it, those behind it inherit it.
 
 use thiserror::Error;
 
@@ -20,8 +24,8 @@ const MISC_KERNEL: u16 = 1;
 const MISC_COMM_EXEC: u16 = 1 << 13;
 const MISC_MMAP_BUILD_ID: u16 = 1 << 14;
 
-/// `{ u32 pid, tid; u64 time; }` at the end of each record.
-const SAMPLE_ID_BYTES: usize = 16;
+/// `{ u32 pid, tid; u64 time, id; }` at the end of each record.
+const SAMPLE_ID_BYTES: usize = 24;
 /// What says in a mapping's record which file it is of: inode or build ID.
 const IDENTITY_BYTES: usize = 24;
 
@@ -114,9 +118,16 @@ pub enum RecordError {
 
 /// Reads the body (all behind the 8-byte header) of one record.
 ///
-/// `Ok(None)` is a record that says nothing about user processes: a mapping of
-/// the kernel's or one without `PROT_EXEC`, and types that are not asked for.
-pub fn parse(record_type: u32, misc: u16, body: &[u8]) -> Result<Option<Record>, RecordError> {
+/// `build_id_event` is the ID of the event that tells of mappings by build ID, if
+/// there is one. `Ok(None)` is a record that says nothing about user processes: a
+/// mapping of the kernel's or one without `PROT_EXEC`, types that are not asked
+/// for, and what that event says of other things.
+pub fn parse(
+    record_type: u32,
+    misc: u16,
+    body: &[u8],
+    build_id_event: Option<u64>,
+) -> Result<Option<Record>, RecordError> {
     if misc & MISC_CPUMODE_MASK == MISC_KERNEL {
         return Ok(None);
     }
@@ -130,7 +141,11 @@ pub fn parse(record_type: u32, misc: u16, body: &[u8]) -> Result<Option<Record>,
         .map(|at| body.split_at(at))
         .map(|(fields, sample_id)| (Fields(fields), Fields(sample_id)))
         .ok_or(short)?;
-    let (time_ns, teller_pid, teller) = sample_id.sample_id().ok_or(short)?;
+    let (time_ns, teller_pid, teller, event_id) = sample_id.sample_id().ok_or(short)?;
+    let tells_build_ids = build_id_event == Some(event_id);
+    if tells_build_ids && !matches!(record_type, PERF_RECORD_LOST | PERF_RECORD_MMAP2) {
+        return Ok(None);
+    }
 
     let (pid, tid, event) = match record_type {
         PERF_RECORD_LOST => {
@@ -162,7 +177,8 @@ pub fn parse(record_type: u32, misc: u16, body: &[u8]) -> Result<Option<Record>,
         }
         PERF_RECORD_MMAP2 => {
             let (pid, tid) = fields.pair_u32().ok_or(short)?;
-            match fields.map(short, misc & MISC_MMAP_BUILD_ID != 0)? {
+            let has_build_id = tells_build_ids && misc & MISC_MMAP_BUILD_ID != 0;
+            match fields.map(short, has_build_id)? {
                 Some(map) => (pid, tid, Event::Map(map)),
                 None => return Ok(None),
             }
@@ -201,10 +217,11 @@ impl Fields<'_> {
         Some((self.u64()?, self.u64()?))
     }
 
-    /// Time, pid and tid.
-    fn sample_id(mut self) -> Option<(u64, u32, u32)> {
+    /// Time, pid, tid, and the ID of the event.
+    fn sample_id(mut self) -> Option<(u64, u32, u32, u64)> {
         let (pid, tid) = self.pair_u32()?;
-        Some((self.u64()?, pid, tid))
+        let (time_ns, event_id) = self.pair_u64()?;
+        Some((time_ns, pid, tid, event_id))
     }
 
     /// A mapping behind its pid and tid; nothing if it is not executable.
@@ -269,13 +286,28 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const EVENT: u64 = 40;
+    const BUILD_ID_EVENT: u64 = 41;
+
     fn body(parts: &[&[u8]]) -> Vec<u8> {
         let mut body = parts.concat();
         // The sample_id of pid 70, tid 71 at 5,000 ns.
         body.extend(70_u32.to_ne_bytes());
         body.extend(71_u32.to_ne_bytes());
         body.extend(5_000_u64.to_ne_bytes());
+        body.extend(EVENT.to_ne_bytes());
         body
+    }
+
+    /// As the event with this ID wrote it.
+    fn told_by(event: u64, mut body: Vec<u8>) -> Vec<u8> {
+        let at = body.len() - 8;
+        body[at..].copy_from_slice(&event.to_ne_bytes());
+        body
+    }
+
+    fn parse(record_type: u32, misc: u16, body: &[u8]) -> Result<Option<Record>, RecordError> {
+        super::parse(record_type, misc, body, Some(BUILD_ID_EVENT))
     }
 
     fn words(words: &[u32]) -> Vec<u8> {
@@ -297,15 +329,17 @@ mod tests {
         ])
     }
 
-    /// Hexadecimal digits as bytes.
+    /// Hexadecimal digits as bytes, and the ID of the event.
     fn captured(digits: &str) -> Vec<u8> {
         (0..digits.len())
             .step_by(2)
             .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+            .chain(EVENT.to_ne_bytes())
             .collect()
     }
 
-    /// Taken from the rings of Linux 6.18 while `sh -c /bin/true` ran.
+    /// Taken from the rings of Linux 6.18 while `sh -c /bin/true` ran; event IDs
+    /// were not asked for then.
     #[test]
     fn records_of_a_real_kernel_tell_the_life_of_true() {
         let parse = |record_type, misc, digits| {
@@ -424,6 +458,17 @@ mod tests {
         }
     }
 
+    fn by_build_id(said_bytes: u8) -> Vec<u8> {
+        let identity = [&[said_bytes, 0, 0, 0][..], &[9; 20]].concat();
+        body(&[
+            &words(&[70, 71]),
+            &longs(&[0x7000, 0x1000, 0x2000]),
+            &identity,
+            &words(&[5, 2]),
+            b"/x\0\0\0\0\0\0",
+        ])
+    }
+
     #[test]
     fn a_mapping_may_name_its_file_by_build_id() {
         for (said_bytes, expected) in [
@@ -432,14 +477,7 @@ mod tests {
             (0, None),
             (21, None),
         ] {
-            let identity = [&[said_bytes, 0, 0, 0][..], &[9; 20]].concat();
-            let record = body(&[
-                &words(&[70, 71]),
-                &longs(&[0x7000, 0x1000, 0x2000]),
-                &identity,
-                &words(&[5, 2]),
-                b"/x\0\0\0\0\0\0",
-            ]);
+            let record = told_by(BUILD_ID_EVENT, by_build_id(said_bytes));
             let record = parse(PERF_RECORD_MMAP2, 2 | MISC_MMAP_BUILD_ID, &record);
             let Event::Map(map) = record.unwrap().unwrap().event else {
                 panic!("not a mapping");
@@ -448,6 +486,27 @@ mod tests {
             assert_eq!(map.build_id.map(|id| id.0.into_vec()), expected);
             assert_eq!(&*map.name, b"/x");
         }
+    }
+
+    #[test]
+    fn whoever_else_asks_for_build_ids_does_not_change_what_we_are_told() {
+        let told = mmap2(0x1000, 5, b"/x\0\0\0\0\0\0");
+        let plain = parse(PERF_RECORD_MMAP2, 2, &told);
+        let flagged = parse(PERF_RECORD_MMAP2, 2 | MISC_MMAP_BUILD_ID, &told);
+        assert_eq!(flagged, plain);
+        // Where the kernel found no build ID, there is an inode.
+        let by_other = parse(PERF_RECORD_MMAP2, 2, &told_by(BUILD_ID_EVENT, told));
+        assert_eq!(by_other, plain);
+    }
+
+    #[test]
+    fn only_one_of_two_events_tells_of_lives() {
+        let forked = body(&[&words(&[80, 70, 81, 71]), &longs(&[4_999])]);
+        assert!(matches!(parse(PERF_RECORD_FORK, 0, &forked), Ok(Some(_))));
+        let again = told_by(BUILD_ID_EVENT, forked);
+        assert_eq!(parse(PERF_RECORD_FORK, 0, &again), Ok(None));
+        let lost = told_by(BUILD_ID_EVENT, body(&[&longs(&[1, 17])]));
+        assert!(matches!(parse(PERF_RECORD_LOST, 0, &lost), Ok(Some(_))));
     }
 
     #[test]

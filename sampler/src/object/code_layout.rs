@@ -158,3 +158,136 @@ fn section_code(
     code.peek()?;
     Some(code.any(|entry| u32_at(entry, 4).is_some_and(|kind| kind != SHT_NOBITS)))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn reader(file: &[u8]) -> impl FnMut(u64, &mut [u8]) -> io::Result<usize> {
+        |offset, buffer| {
+            let start = usize::try_from(offset).unwrap_or(usize::MAX);
+            let rest = file.get(start..).unwrap_or_default();
+            let bytes = buffer.len().min(rest.len());
+            buffer[..bytes].copy_from_slice(&rest[..bytes]);
+            Ok(bytes)
+        }
+    }
+
+    /// As `objcopy --only-keep-debug` leaves a segment: nothing in the file.
+    fn segment(virtual_start: u64, memory_bytes: u64) -> CodeSegment {
+        CodeSegment {
+            file_start: 0,
+            file_bytes: 0,
+            virtual_start,
+            memory_bytes,
+        }
+    }
+
+    fn layout(is_fixed: bool, segments: &[CodeSegment]) -> CodeLayout {
+        CodeLayout {
+            is_fixed,
+            holds_code: false,
+            segments: segments.to_vec(),
+        }
+    }
+
+    fn mapped(start: u64, limit: u64) -> MappedRange {
+        MappedRange {
+            start,
+            limit,
+            file_offset: 0x1000,
+        }
+    }
+
+    #[test]
+    fn a_mapping_is_the_segment_of_its_size() {
+        let layout = layout(false, &[segment(0x2010, 0x1800), segment(0x8000, 0x1000)]);
+        let asked = |mapped, address| layout.virtual_address_of_mapped(mapped, address);
+        let range = mapped(0x7000_0000, 0x7000_2000);
+        assert_eq!(asked(range, 0x7000_0010), Some(0x2010));
+        assert_eq!(asked(range, 0x7000_180f), Some(0x380f));
+        assert_eq!(
+            asked(mapped(0x7000_0000, 0x7000_1000), 0x7000_0123),
+            Some(0x8123)
+        );
+        // In front of the segment, behind it, outside of the mapping.
+        for address in [0x7000_000f, 0x7000_1810, 0x6fff_ffff] {
+            assert_eq!(asked(range, address), None, "{address:#x}");
+        }
+        // Part of a segment, or more than one.
+        for limit in [0x7000_3000, 0x7000_0800, 0x6000_0000] {
+            assert_eq!(asked(mapped(0x7000_0000, limit), 0x7000_0123), None);
+        }
+    }
+
+    #[test]
+    fn two_segments_of_one_size_leave_a_doubt() {
+        let layout = layout(false, &[segment(0x1000, 0x800), segment(0x3000, 0x900)]);
+        let range = mapped(0x7000_0000, 0x7000_1000);
+        assert_eq!(layout.virtual_address_of_mapped(range, 0x7000_0010), None);
+    }
+
+    #[test]
+    fn fixed_addresses_are_where_they_say() {
+        let layout = layout(true, &[segment(0x40_1000, 0x800)]);
+        let asked = |start: u64| {
+            layout.virtual_address_of_mapped(mapped(start, start + 0x1000), start + 0x10)
+        };
+        assert_eq!(asked(0x40_1000), Some(0x40_1010));
+        assert_eq!(asked(0x50_1000), None);
+    }
+
+    #[test]
+    fn a_running_program_is_found_either_way() {
+        let file = fs::read(std::env::current_exe().unwrap()).unwrap();
+        let layout = CodeLayout::read(reader(&file)).unwrap();
+        assert!(layout.holds_code);
+        let address = CodeLayout::virtual_address as *const () as u64;
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let number = |text: &str| u64::from_str_radix(text, 16).unwrap();
+        let mapped = maps
+            .lines()
+            .map(|line| {
+                let fields: Vec<&str> = line.split_whitespace().collect();
+                let (start, limit) = fields[0].split_once('-').unwrap();
+                MappedRange {
+                    start: number(start),
+                    limit: number(limit),
+                    file_offset: number(fields[2]),
+                }
+            })
+            .find(|mapped| (mapped.start..mapped.limit).contains(&address))
+            .unwrap();
+        let offset = FileOffset(address - mapped.start + mapped.file_offset);
+        let by_offset = layout.virtual_address(offset);
+        assert!(by_offset.is_some());
+        assert_eq!(layout.virtual_address_of_mapped(mapped, address), by_offset);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            at in 0_usize..64,
+            noise in proptest::collection::vec(any::<u8>(), 0..64),
+            start: u64,
+            bytes: u64,
+        ) {
+            let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+            file.resize(512, 7);
+            let end = at + noise.len();
+            file[at..end].copy_from_slice(&noise);
+            if let Some(layout) = CodeLayout::read(reader(&file)) {
+                let limit = start.wrapping_add(bytes);
+                let mapped = MappedRange { start, limit, file_offset: bytes };
+                layout.virtual_address_of_mapped(mapped, start.wrapping_add(1));
+                layout.virtual_address(FileOffset(start));
+            }
+        }
+    }
+}

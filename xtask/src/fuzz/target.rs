@@ -13,6 +13,8 @@ pub enum Target {
     Jit,
     /// The unwind tables of hostile files, and walks by them
     Tables,
+    /// Profiles that get names
+    Pprof,
 }
 
 impl Target {
@@ -21,6 +23,7 @@ impl Target {
         match self {
             Self::Jit => "jit",
             Self::Tables => "tables",
+            Self::Pprof => "pprof",
         }
     }
 
@@ -29,6 +32,7 @@ impl Target {
         match self {
             Self::Jit => Ok(seeds::jit::seeds()),
             Self::Tables => seeds::tables::seeds(root),
+            Self::Pprof => Ok(seeds::pprof::seeds()),
         }
     }
 }

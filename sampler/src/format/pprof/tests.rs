@@ -150,6 +150,16 @@ fn mappings_claim_what_is_known_and_that_the_lookup_is_over() {
 }
 
 #[test]
+fn where_nobody_looked_for_names_readers_may() {
+    let mut profile = example::typical();
+    profile.leave_unnamed();
+    let read = decoded(&profile);
+    let looked_up: Vec<_> = read.mappings.iter().map(|m| m.has_functions).collect();
+    // The library has no line; the others' names came with the profile.
+    assert_eq!(looked_up, [true, false, true]);
+}
+
+#[test]
 fn a_number_has_its_key_as_unit_even_when_it_is_zero() {
     let read = decoded(&example::named("n"));
     let labels: Vec<_> = read.samples[0]

@@ -1,6 +1,7 @@
 //! The first inputs of each target.
 
 pub mod jit;
+pub mod pprof;
 pub mod tables;
 
 use anyhow::{Context, Result};

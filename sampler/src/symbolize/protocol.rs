@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::demangle::MAX_NAME_BYTES;
 use super::frames::MAX_INLINED;
+use super::jit::JitStats;
 use super::names::FrameName;
 use super::native::AddressKind;
 
@@ -62,6 +63,19 @@ pub(super) enum Request {
         /// The table that comes with this is newer than the last.
         is_new_table: bool,
     },
+    /// The jitdump that comes with this belongs to the next [`Self::Jit`];
+    /// nothing is answered.
+    JitDump,
+    /// Name these addresses, in ascending order, in code that was made at run
+    /// time, by the jitdump before and the perf map that comes with this, as far
+    /// as there are any. Answered by [`Reply::Frames`], then
+    /// [`Reply::JitNamed`].
+    Jit {
+        /// Where.
+        addresses: Vec<u64>,
+        /// What may be read.
+        allowance_bytes: u64,
+    },
     /// Hold nothing that can be had again. Answered by [`Reply::Closed`].
     CloseParsers,
 }
@@ -91,6 +105,13 @@ pub(super) enum Reply {
         names_hidden: bool,
         /// Panics so far.
         panics: u64,
+    },
+    /// As [`Self::Named`], for code that was made at run time.
+    JitNamed {
+        /// What became of the files, this time.
+        stats: JitStats,
+        /// What may still be read.
+        allowance_bytes: u64,
     },
     /// The parsers are closed.
     Closed,

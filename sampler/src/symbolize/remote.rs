@@ -14,6 +14,7 @@ use crate::object::{BuildId, FileId, PinnedFile};
 
 use super::debug_files::{DebugFile, DebugFiles};
 use super::inflation::Allowance;
+use super::jit::{JitSource, JitStats};
 use super::names::{FrameName, Named, Stats};
 use super::native::AddressKind;
 use super::protocol::{
@@ -27,6 +28,8 @@ const MAX_DEATHS: u32 = 2;
 /// The parser recurses as deep as DWARF nests inlined functions. Only pages
 /// that are touched cost memory.
 const STACK_BYTES: u64 = 64 << 20;
+/// What may be read in all of files that name code made at run time.
+const MAX_JIT_BYTES: u64 = 1 << 30;
 /// CPU time that a child may use beyond the deadline of what it is asked: the
 /// kernel ends it then, should we not.
 const CPU_GRACE: Duration = Duration::from_secs(10);
@@ -49,6 +52,7 @@ pub(super) struct Parsers {
     debug_files: DebugFiles,
     files: HashMap<FileId, KnownFile>,
     kernel: KernelTable,
+    jit: Jit,
     child: Option<Running>,
     /// Whether a child could not be started, which has been said then.
     cannot_start: bool,
@@ -90,6 +94,16 @@ struct KernelTable {
     panics: u64,
 }
 
+/// Files that name code made at run time.
+#[derive(Debug)]
+struct Jit {
+    stats: JitStats,
+    /// What may still be read of all of them.
+    allowance_bytes: u64,
+    /// Sources that have cost a child; they are not asked again.
+    lost: HashSet<u64>,
+}
+
 impl Parsers {
     pub(super) fn new(bounds: Bounds, debug_files: DebugFiles, kallsyms: &Path) -> Self {
         // Not a FIFO, which would have us wait for whoever writes.
@@ -114,6 +128,11 @@ impl Parsers {
                 deaths: 0,
                 names_hidden: false,
                 panics: 0,
+            },
+            jit: Jit {
+                stats: JitStats::default(),
+                allowance_bytes: MAX_JIT_BYTES,
+                lost: HashSet::new(),
             },
             child: None,
             cannot_start: false,
@@ -176,7 +195,8 @@ impl Parsers {
                 return nameless();
             }
             let begun = Instant::now();
-            let asked = self.ask(file, addresses, kind, begun + self.bounds.file_deadline);
+            let deadline = begun + self.bounds.file_deadline;
+            let asked = self.ask(file, addresses, kind, deadline);
             let Some(known) = self.files.get_mut(&file) else {
                 return nameless();
             };
@@ -240,6 +260,56 @@ impl Parsers {
         let named = receive_frames(child, addresses.len(), deadline)?;
         match child.receive(MAX_REPLY_BYTES, deadline)? {
             Reply::Named(state) => Ok((named, state)),
+            _ => Err(Lost::Nonsense),
+        }
+    }
+
+    /// The frames at each address of code that was made at run time; they are in
+    /// ascending order.
+    pub(super) fn name_jit(&mut self, source: &JitSource, addresses: &[u64]) -> Vec<Named> {
+        let mut named = Vec::with_capacity(addresses.len());
+        for chunk in addresses.chunks(MAX_ADDRESSES) {
+            let asked = if self.jit.lost.contains(&source.id) || self.running().is_none() {
+                None
+            } else {
+                self.ask_jit(source, chunk)
+                    .inspect_err(|lost| {
+                        tracing::warn!("lost a parser over a perf map or jitdump: {lost}");
+                        self.jit.lost.insert(source.id);
+                        self.lose_child();
+                    })
+                    .ok()
+            };
+            named.extend(asked.unwrap_or_else(|| vec![Named::from([]); chunk.len()]));
+        }
+        named
+    }
+
+    fn ask_jit(&mut self, source: &JitSource, addresses: &[u64]) -> Result<Vec<Named>, Lost> {
+        let Some(Running { child, .. }) = &self.child else {
+            return Err(Lost::Ended);
+        };
+        let deadline = Instant::now() + self.bounds.file_deadline;
+        child.allow_cpu(self.bounds.file_deadline + CPU_GRACE);
+        if let Some(dump) = &source.dump {
+            child.send(&Request::JitDump, Some(dump.as_fd()), deadline)?;
+        }
+        let request = Request::Jit {
+            addresses: addresses.to_vec(),
+            allowance_bytes: self.jit.allowance_bytes,
+        };
+        let map = source.map.as_ref().map(|map| map.as_fd());
+        child.send(&request, map, deadline)?;
+        let named = receive_frames(child, addresses.len(), deadline)?;
+        match child.receive(MAX_REPLY_BYTES, deadline)? {
+            Reply::JitNamed {
+                stats,
+                allowance_bytes,
+            } => {
+                self.jit.stats.add(stats);
+                self.jit.allowance_bytes = self.jit.allowance_bytes.min(allowance_bytes);
+                Ok(named)
+            }
             _ => Err(Lost::Nonsense),
         }
     }
@@ -397,6 +467,8 @@ impl Parsers {
         stats.parser_deaths = self.deaths;
         stats.timed_out_files = count(|known| known.has_timed_out);
         stats.given_up_files = count(|known| known.deaths >= MAX_DEATHS);
+        stats.jit = self.jit.stats;
+        stats.given_up_files += self.jit.lost.len() as u64;
         stats.kernel_names_hidden = self.kernel.names_hidden;
     }
 }

@@ -12,6 +12,7 @@ use crate::object::{BuildId, FileId, PinnedFile};
 
 use super::debug_file::Candidates;
 use super::inflation::Allowance;
+use super::jit::{JitSource, JitStats};
 use super::kernel::Kernel;
 use super::names::Named;
 use super::native::{AddressKind, NativeFile};
@@ -45,6 +46,7 @@ fn serve(parent: &Parent) -> io::Result<()> {
         max_parser_bytes,
         allowance: Allowance::new(allowance_bytes),
         kernel: None,
+        dump: None,
     };
     loop {
         let (request, file) = parent.receive()?;
@@ -60,6 +62,8 @@ struct Parsers<'a> {
     max_parser_bytes: u64,
     allowance: Allowance,
     kernel: Option<(Kernel, PinnedFile)>,
+    /// The jitdump for what is asked next.
+    dump: Option<OwnedFd>,
 }
 
 impl Parsers<'_> {
@@ -81,6 +85,17 @@ impl Parsers<'_> {
                 },
                 None,
             ) => self.name(file, &addresses, kind),
+            (Request::JitDump, Some(dump)) => {
+                self.dump = Some(dump);
+                Ok(())
+            }
+            (
+                Request::Jit {
+                    addresses,
+                    allowance_bytes,
+                },
+                map,
+            ) => self.name_jit(&addresses, map, allowance_bytes),
             (
                 Request::Kernel {
                     addresses,
@@ -137,6 +152,30 @@ impl Parsers<'_> {
             .get(&number)
             .map_or_else(FileState::default, |file| self.state(file));
         self.parent.send(&Reply::Named(state))
+    }
+
+    fn name_jit(
+        &mut self,
+        addresses: &[u64],
+        map: Option<OwnedFd>,
+        mut allowance_bytes: u64,
+    ) -> io::Result<()> {
+        let pin = |file: OwnedFd| {
+            let file = PinnedFile::new(own_id(0), PathBuf::new(), None, File::from(file));
+            Arc::new(file)
+        };
+        let source = JitSource {
+            id: 0,
+            dump: self.dump.take().map(pin),
+            map: map.map(pin),
+        };
+        let mut stats = JitStats::default();
+        let named = source.name(addresses, &mut allowance_bytes, &mut stats);
+        self.send_frames(&named)?;
+        self.parent.send(&Reply::JitNamed {
+            stats,
+            allowance_bytes,
+        })
     }
 
     fn name_kernel(

@@ -16,7 +16,6 @@ use crate::object::PinnedFile;
 
 use super::debug_files::DebugFiles;
 use super::debuginfod::{self, DebugServers};
-use super::jit::JitStats;
 use super::names::{Named, Names};
 use super::native::AddressKind;
 use super::place::{Place, PlaceKey, Query};
@@ -27,8 +26,6 @@ use super::vdso;
 const MAX_WAIT: Duration = Duration::from_secs(30);
 /// What open parsers may hold together where nothing else is said.
 const MAX_PARSER_BYTES: u64 = 512 << 20;
-/// What may be read in all of files that name code made at run time.
-const MAX_JIT_BYTES: u64 = 1 << 30;
 /// Memory is looked at after a parser that may take this much has answered.
 const NOTICEABLE_BYTES: u64 = 1 << 20;
 
@@ -183,9 +180,6 @@ struct Worker {
     max_rss_bytes: u64,
     parsers: Parsers,
     vdso: Vdso,
-    jit: JitStats,
-    /// What may still be read of files that name code made at run time.
-    jit_bytes: u64,
     shared: Arc<Shared>,
 }
 
@@ -204,8 +198,6 @@ impl Worker {
             max_rss_bytes: options.max_rss_bytes,
             parsers: Parsers::new(bounds, debug_files, &options.kallsyms),
             vdso: Vdso::NotAsked,
-            jit: JitStats::default(),
-            jit_bytes: MAX_JIT_BYTES,
             shared,
         }
     }
@@ -260,20 +252,9 @@ impl Worker {
                     .name(&vdso, &addresses, AddressKind::FileOffset),
                 None => Vec::new(),
             },
-            Place::File(pin) | Place::DebugFile(pin) => {
-                let kind = match place {
-                    Place::DebugFile(_) => AddressKind::Virtual,
-                    _ => AddressKind::FileOffset,
-                };
-                let named = self.parsers.name(pin, &addresses, kind);
-                if self.parsers.parser_bytes(pin.id) >= NOTICEABLE_BYTES
-                    && self.measure_memory() > self.max_rss_bytes
-                {
-                    self.parsers.close_parsers();
-                }
-                named
-            }
-            Place::Jit(source) => source.name(&addresses, &mut self.jit_bytes, &mut self.jit),
+            Place::File(pin) => self.name_in(pin, &addresses, AddressKind::FileOffset),
+            Place::DebugFile(pin) => self.name_in(pin, &addresses, AddressKind::Virtual),
+            Place::Jit(source) => self.parsers.name_jit(source, &addresses),
         };
         let unnamed = std::iter::repeat_with(|| Named::from([]));
         let mut answers = self.shared.answers();
@@ -281,6 +262,21 @@ impl Worker {
         for (address, named) in addresses.iter().zip(named.into_iter().chain(unnamed)) {
             answers.names.insert(place.key(), *address, named);
         }
+    }
+
+    fn name_in(
+        &mut self,
+        pin: &Arc<PinnedFile>,
+        addresses: &[u64],
+        kind: AddressKind,
+    ) -> Vec<Named> {
+        let named = self.parsers.name(pin, addresses, kind);
+        if self.parsers.parser_bytes(pin.id) >= NOTICEABLE_BYTES
+            && self.measure_memory() > self.max_rss_bytes
+        {
+            self.parsers.close_parsers();
+        }
+        named
     }
 
     fn vdso(&mut self) -> Option<Arc<PinnedFile>> {
@@ -308,9 +304,6 @@ impl Worker {
     }
 
     fn publish_stats(&self) {
-        let mut answers = self.shared.answers();
-        let stats = answers.names.stats_mut();
-        self.parsers.count(stats);
-        stats.jit = self.jit;
+        self.parsers.count(self.shared.answers().names.stats_mut());
     }
 }

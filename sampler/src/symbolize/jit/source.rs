@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Found, jitdump, perf_map};
 use crate::object::PinnedFile;
 use crate::symbolize::names::{FrameName, Named};
@@ -18,7 +20,7 @@ pub struct JitSource {
 }
 
 /// What became of such files, counted in files and lines.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JitStats {
     /// Read.
     pub files: u64,
@@ -26,6 +28,15 @@ pub struct JitStats {
     pub refused_files: u64,
     /// Lines of perf maps and records of jitdumps that made no sense.
     pub bad_lines: u64,
+}
+
+impl JitStats {
+    /// Adds what became of others.
+    pub(in crate::symbolize) fn add(&mut self, more: Self) {
+        self.files = self.files.saturating_add(more.files);
+        self.refused_files = self.refused_files.saturating_add(more.refused_files);
+        self.bad_lines = self.bad_lines.saturating_add(more.bad_lines);
+    }
 }
 
 impl JitSource {

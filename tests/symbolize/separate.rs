@@ -9,9 +9,7 @@ use libtest_mimic::Trial;
 use sampler::object::PinnedFile;
 use sampler::symbolize::{Options, Place, Symbolizer};
 
-use crate::fixture::{
-    Built, C_SOURCE, CPP_SOURCE, build, file_offset, function, in_file, names_of, pin,
-};
+use crate::fixture::{Built, C_SOURCE, build, file_offset, function, in_file, names_of, pin};
 use crate::tool::{Outcome, Stop, fail, run, trial};
 
 pub fn trials() -> Vec<Trial> {
@@ -147,25 +145,22 @@ fn mini_debug_info() -> Outcome {
     }
 }
 
-/// A C++ program of which dwz has put into `common.debug` beside it what it has
-/// in common with another one, and the offset of a function in it.
+/// A program of which dwz has put into `common.debug` beside it what it has in
+/// common with another one, the names of functions among it, and the offset of
+/// `outer`.
 fn supplemented() -> Result<(Built, u64), Stop> {
     let arguments = ["-g", "-O2", "-Wl,--build-id=sha1"];
-    let built = build("c++", "cc", CPP_SOURCE, &arguments)?;
-    let offset = file_offset(&built.program, function(&built.program, "4both")?.start)?;
-    let other = CPP_SOURCE.replace("both", "all");
-    let other = build("c++", "cc", &other, &arguments)?;
+    let built = build("cc", "c", C_SOURCE, &arguments)?;
+    let offset = file_offset(&built.program, function(&built.program, "outer")?.start)?;
+    let other = build("cc", "c", &C_SOURCE.replace("outer", "other"), &arguments)?;
     let common = built.dir.path().join("common.debug");
-    // It may find too little to share in small programs, unless told to try.
-    run(
-        "dwz",
-        [
-            "-m".as_ref(),
-            common.as_os_str(),
-            built.program.as_os_str(),
-            other.program.as_os_str(),
-        ],
-    )?;
+    let files = [
+        "-m".as_ref(),
+        common.as_os_str(),
+        built.program.as_os_str(),
+        other.program.as_os_str(),
+    ];
+    run("dwz", files)?;
     let sections = run("readelf", ["-SW".as_ref(), built.program.as_os_str()])?;
     if !sections.contains(".gnu_debugaltlink") {
         return fail(format!("dwz made no supplement: {sections}"));
@@ -184,10 +179,23 @@ fn supplement_of_system() -> Outcome {
         built.dir.path().join("program.debug"),
         dir.join(format!("{}.debug", &id[2..])),
     )?;
-    match outermost(&pin(&built.program)?, offset, &debug_dir)? {
-        Some((name, line, _)) if name == "shapes::both(int)" && line > 0 => Ok(()),
-        other => fail(format!("{other:?}")),
+    let file = pin(&built.program)?;
+    let symbolizer = Symbolizer::spawn(Options {
+        debug_dirs: vec![debug_dir],
+        ..Options::default()
+    })?;
+    symbolizer.submit(in_file(&file, &[offset]));
+    let names = symbolizer.finish();
+    let answer = names.get(&Place::File(file).key(), offset);
+    let chain: Vec<&str> = answer
+        .iter()
+        .flat_map(|frames| frames.iter())
+        .map(|frame| frame.name.as_str())
+        .collect();
+    if chain != ["innermost", "middle", "outer"] {
+        return fail(format!("{answer:?}"));
     }
+    Ok(())
 }
 
 /// What a target names is not opened. It has its symbols, and is counted.
@@ -200,7 +208,7 @@ fn supplement_of_target() -> Outcome {
     }
     let answer = names.get(&Place::File(file).key(), offset);
     match answer.map(|answer| &answer[..]) {
-        Some([frame]) if frame.name == "shapes::both(int)" && frame.line == 0 => Ok(()),
+        Some([frame]) if frame.name == "outer" && frame.line == 0 => Ok(()),
         other => fail(format!("{other:?}")),
     }
 }

@@ -1,7 +1,8 @@
 //! Programs that see other files than we do, or are no longer where they were.
 
-use std::fs;
-use std::io::Read as _;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::fd::FromRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use libtest_mimic::Trial;
 use sampler::object::PinnedFile;
-use sampler::process::{Backing, FileStore, Procfs, Sought};
+use sampler::process::{Backing, FileStore, MapRecord, Procfs, Sought};
 
 use crate::fixture::{Built, build, file_offset, function};
 use crate::separate::{build_id, outermost, strip};
@@ -29,6 +30,9 @@ pub fn trials() -> Vec<Trial> {
             "a_debug_file_under_another_root_is_found_by_build_id",
             changed_root,
         ),
+        trial("a_program_in_memory_has_names", in_memory),
+        trial("a_program_renamed_while_it_runs_has_names", renamed),
+        trial("two_files_at_one_path_are_two_files", one_path),
     ]
 }
 
@@ -72,24 +76,110 @@ fn start(script: &str) -> Result<Running, Stop> {
     }
 }
 
-/// Pins the file of this name that a process runs code of, as it does for a
-/// recording.
-fn pin_of(process: &Running, program: &Path) -> Result<Arc<PinnedFile>, Stop> {
-    let pid = process.0.id();
-    let maps = Procfs::new("/proc").snapshot(pid)?.maps;
-    let name = program.as_os_str().as_bytes();
-    let Some(map) = maps.iter().find(|map| *map.name == *name) else {
-        return fail(format!("{} is not mapped: {maps:?}", program.display()));
-    };
+/// The mapping of this name of a process.
+fn mapping(process: &Running, name: &[u8]) -> Result<MapRecord, Stop> {
+    let maps = Procfs::new("/proc").snapshot(process.0.id())?.maps;
+    match maps.iter().find(|map| *map.name == *name) {
+        Some(map) => Ok(map.clone()),
+        None => fail(format!("not mapped: {maps:?}")),
+    }
+}
+
+/// Pins the file of a mapping, as it is done for a recording.
+fn pin_mapped(
+    files: &mut FileStore,
+    process: &Running,
+    map: &MapRecord,
+) -> Result<Arc<PinnedFile>, Stop> {
     let sought = Sought {
         map,
-        pid,
+        pid: process.0.id(),
         parent_pid: 0,
     };
-    match FileStore::new("/proc", 16).resolve(sought).backing {
+    match files.resolve(sought).backing {
         Backing::File(pin) => Ok(pin),
         other => fail(format!("{other:?}")),
     }
+}
+
+/// Pins the file of this name that a process runs code of.
+fn pin_of(process: &Running, program: &Path) -> Result<Arc<PinnedFile>, Stop> {
+    let map = mapping(process, program.as_os_str().as_bytes())?;
+    pin_mapped(&mut FileStore::new("/proc", 16), process, &map)
+}
+
+/// Whether an address is in `function`, and its line known.
+fn is_named(pin: &Arc<PinnedFile>, offset: u64, function: &str) -> Outcome {
+    match outermost(pin, offset, Path::new("/nonexistent"))? {
+        Some((name, line, _)) if name == function && line > 0 => Ok(()),
+        other => fail(format!("{other:?}")),
+    }
+}
+
+/// A program that is nowhere but in the memory of who started it.
+fn in_memory() -> Outcome {
+    let built = build("cc", "c", WAITING, &["-g", "-O2"])?;
+    let offset = file_offset(&built.program, function(&built.program, "outer")?.start)?;
+    // SAFETY: the name is a NUL-terminated string.
+    let fd = unsafe { libc::memfd_create(c"program".as_ptr(), 0) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    // SAFETY: the call above has opened it, and nobody else owns it.
+    let mut file = unsafe { File::from_raw_fd(fd) };
+    file.write_all(&fs::read(&built.program)?)?;
+    let process = start(&format!("exec /proc/self/fd/{fd}"))?;
+    drop(file);
+    let map = mapping(&process, b"/memfd:program (deleted)")?;
+    let pin = pin_mapped(&mut FileStore::new("/proc", 16), &process, &map)?;
+    drop(process);
+    is_named(&pin, offset, "outer")
+}
+
+/// The kernel told of the mapping before the program was renamed, and another
+/// one has its name now.
+fn renamed() -> Outcome {
+    let built = build("cc", "c", WAITING, &["-g", "-O2"])?;
+    let offset = file_offset(&built.program, function(&built.program, "outer")?.start)?;
+    let process = start(&format!("exec {}", built.program.display()))?;
+    let map = mapping(&process, built.program.as_os_str().as_bytes())?;
+    fs::rename(&built.program, built.dir.path().join("renamed"))?;
+    let other = build(
+        "cc",
+        "c",
+        &WAITING.replace("outer", "wrong"),
+        &["-g", "-O2"],
+    )?;
+    fs::copy(&other.program, &built.program)?;
+    let pin = pin_mapped(&mut FileStore::new("/proc", 16), &process, &map)?;
+    drop(process);
+    is_named(&pin, offset, "outer")
+}
+
+/// A program was replaced while it ran, and both run.
+fn one_path() -> Outcome {
+    let built = build("cc", "c", WAITING, &["-g", "-O2"])?;
+    let source = WAITING.replace("outer", "later");
+    let next = build("cc", "c", &source, &["-g", "-O2"])?;
+    let offset = file_offset(&built.program, function(&built.program, "outer")?.start)?;
+    let offset_next = file_offset(&next.program, function(&next.program, "later")?.start)?;
+    let script = format!("exec {}", built.program.display());
+    let before = start(&script)?;
+    let unfinished = built.dir.path().join("unfinished");
+    fs::copy(&next.program, &unfinished)?;
+    fs::rename(&unfinished, &built.program)?;
+    let after = start(&script)?;
+    let path = built.program.as_os_str().as_bytes();
+    let map_before = mapping(&before, &[path, b" (deleted)"].concat())?;
+    let map_after = mapping(&after, path)?;
+    let mut files = FileStore::new("/proc", 16);
+    let pin_before = pin_mapped(&mut files, &before, &map_before)?;
+    let pin_after = pin_mapped(&mut files, &after, &map_after)?;
+    if pin_before.path != pin_after.path || pin_before.id == pin_after.id {
+        return fail(format!("{pin_before:?}, {pin_after:?}"));
+    }
+    is_named(&pin_before, offset, "outer")?;
+    is_named(&pin_after, offset_next, "later")
 }
 
 /// The stripped program, the offset of `outer` in it, and its debug file, which

@@ -19,7 +19,13 @@ pub fn trials() -> Vec<Trial> {
             "every_address_of_cpp_reads_as_in_addr2line",
             cpp_as_addr2line,
         ),
-        trial("compressed_dwarf_reads_like_plain", compressed_dwarf),
+        trial("dwarf_in_zlib_reads_like_plain", || {
+            compressed_dwarf("zlib")
+        }),
+        trial("dwarf_in_zstd_reads_like_plain", || {
+            compressed_dwarf("zstd")
+        }),
+        trial("dwarf_that_dwz_made_smaller_reads_like_plain", by_dwz),
         trial("a_cpp_symbol_keeps_its_raw_name", cpp_raw_names),
         trial("rust_v0_reads_as_its_source", || rust("v0", "_R")),
         trial("rust_legacy_reads_as_its_source", || rust("legacy", "_ZN")),
@@ -98,9 +104,26 @@ fn cpp_as_addr2line() -> Outcome {
     compare_all(&built, &["areaIiE", "4both", "Circle4grow"])
 }
 
-fn compressed_dwarf() -> Outcome {
-    let built = build("cc", "c", C_SOURCE, &["-g", "-O2", "-gz=zlib"])?;
+fn compressed_dwarf(how: &str) -> Outcome {
+    let built = build("cc", "c", C_SOURCE, &["-g", "-O2"])?;
+    let program = built.program.to_string_lossy();
+    let compress = format!("--compress-debug-sections={how}");
+    if !run("objcopy", ["--help"])?.contains(how) {
+        return Err(Stop::Missing(format!("objcopy knows no {how}")));
+    }
+    run("objcopy", [&*compress, &*program])?;
+    let sections = run("readelf", ["-tW", &*program])?;
+    if !sections.to_lowercase().contains(how) {
+        return fail(format!("nothing is compressed: {sections}"));
+    }
     compare_all(&built, &["outer"])
+}
+
+/// Without a supplement: what units have in common is in partial units.
+fn by_dwz() -> Outcome {
+    let built = build("c++", "cc", CPP_SOURCE, &["-g", "-O2"])?;
+    run("dwz", [built.program.as_os_str()])?;
+    compare_all(&built, &["areaIiE", "4both", "Circle4grow"])
 }
 
 fn cpp_raw_names() -> Outcome {

@@ -9,7 +9,7 @@ use libtest_mimic::Trial;
 use sampler::object::PinnedFile;
 use sampler::symbolize::{Options, Place, Symbolizer};
 
-use crate::fixture::{Built, C_SOURCE, build, file_offset, function, in_file, pin};
+use crate::fixture::{Built, C_SOURCE, build, file_offset, function, in_file, names_of, pin};
 use crate::tool::{Outcome, Stop, fail, run, trial};
 
 pub fn trials() -> Vec<Trial> {
@@ -17,6 +17,12 @@ pub fn trials() -> Vec<Trial> {
         trial("a_debug_file_beside_the_program_is_used", beside),
         trial("a_debug_file_is_found_by_build_id_alone", by_build_id),
         trial("a_stale_debug_file_is_not_used", stale),
+        trial("symbols_in_xz_inside_the_program_are_used", mini_debug_info),
+        trial("a_supplement_of_the_systems_is_read", supplement_of_system),
+        trial(
+            "a_supplement_of_the_targets_is_not_opened",
+            supplement_of_target,
+        ),
         trial("a_debug_link_to_a_fifo_does_not_hang", fifo),
     ]
 }
@@ -113,6 +119,96 @@ fn stale() -> Outcome {
     fs::copy(&other.program, built.dir.path().join("program.debug"))?;
     match outermost(&pin(&built.program)?, offset, Path::new("/nonexistent"))? {
         Some((name, 0, 1)) if name == "outer" => Ok(()),
+        other => fail(format!("{other:?}")),
+    }
+}
+
+/// `MiniDebugInfo`, made as Fedora makes it.
+fn mini_debug_info() -> Outcome {
+    let built = build("cc", "c", C_SOURCE, &["-g", "-O2"])?;
+    let offset = file_offset(&built.program, function(&built.program, "outer")?.start)?;
+    let program = built.program.to_string_lossy();
+    let symbols = format!("{program}.symbols");
+    run("objcopy", ["--only-keep-debug", &*program, &symbols])?;
+    run("objcopy", ["--strip-debug", &*symbols])?;
+    run("objcopy", ["--strip-all", &*program])?;
+    let stripped = pin(&built.program)?;
+    if let Some(other) = outermost(&stripped, offset, Path::new("/nonexistent"))? {
+        return fail(format!("without symbols: {other:?}"));
+    }
+    run("xz", [&*symbols])?;
+    let section = format!("--add-section=.gnu_debugdata={symbols}.xz");
+    run("objcopy", [&*section, &*program])?;
+    match outermost(&pin(&built.program)?, offset, Path::new("/nonexistent"))? {
+        Some((name, 0, 1)) if name == "outer" => Ok(()),
+        other => fail(format!("{other:?}")),
+    }
+}
+
+/// A program of which dwz has put into `common.debug` beside it what it has in
+/// common with another one, the names of functions among it, and the offset of
+/// `outer`.
+fn supplemented() -> Result<(Built, u64), Stop> {
+    let arguments = ["-g", "-O2", "-Wl,--build-id=sha1"];
+    let built = build("cc", "c", C_SOURCE, &arguments)?;
+    let offset = file_offset(&built.program, function(&built.program, "outer")?.start)?;
+    let other = build("cc", "c", &C_SOURCE.replace("outer", "other"), &arguments)?;
+    let common = built.dir.path().join("common.debug");
+    let files = [
+        "-m".as_ref(),
+        common.as_os_str(),
+        built.program.as_os_str(),
+        other.program.as_os_str(),
+    ];
+    run("dwz", files)?;
+    let sections = run("readelf", ["-SW".as_ref(), built.program.as_os_str()])?;
+    if !sections.contains(".gnu_debugaltlink") {
+        return fail(format!("dwz made no supplement: {sections}"));
+    }
+    Ok((built, offset))
+}
+
+fn supplement_of_system() -> Outcome {
+    let (built, offset) = supplemented()?;
+    strip(&built.program)?;
+    let id = build_id(&built.program)?;
+    let debug_dir = built.dir.path().join("debug");
+    let dir = debug_dir.join(".build-id").join(&id[..2]);
+    fs::create_dir_all(&dir)?;
+    fs::rename(
+        built.dir.path().join("program.debug"),
+        dir.join(format!("{}.debug", &id[2..])),
+    )?;
+    let file = pin(&built.program)?;
+    let symbolizer = Symbolizer::spawn(Options {
+        debug_dirs: vec![debug_dir],
+        ..Options::default()
+    })?;
+    symbolizer.submit(in_file(&file, &[offset]));
+    let names = symbolizer.finish();
+    let answer = names.get(&Place::File(file).key(), offset);
+    let chain: Vec<&str> = answer
+        .iter()
+        .flat_map(|frames| frames.iter())
+        .map(|frame| frame.name.as_str())
+        .collect();
+    if chain != ["innermost", "middle", "outer"] {
+        return fail(format!("{answer:?}"));
+    }
+    Ok(())
+}
+
+/// What a target names is not opened. It has its symbols, and is counted.
+fn supplement_of_target() -> Outcome {
+    let (built, offset) = supplemented()?;
+    let file = pin(&built.program)?;
+    let names = names_of(in_file(&file, &[offset]))?;
+    if names.stats().files_without_debug_info != 1 {
+        return fail(format!("{:?}", names.stats()));
+    }
+    let answer = names.get(&Place::File(file).key(), offset);
+    match answer.map(|answer| &answer[..]) {
+        Some([frame]) if frame.name == "outer" && frame.line == 0 => Ok(()),
         other => fail(format!("{other:?}")),
     }
 }

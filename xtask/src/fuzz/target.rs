@@ -13,6 +13,10 @@ pub enum Target {
     Jit,
     /// The unwind tables of hostile files, and walks by them
     Tables,
+    /// The names in hostile Go programs
+    Golang,
+    /// The build IDs among hostile notes
+    Notes,
 }
 
 impl Target {
@@ -21,6 +25,8 @@ impl Target {
         match self {
             Self::Jit => "jit",
             Self::Tables => "tables",
+            Self::Golang => "golang",
+            Self::Notes => "notes",
         }
     }
 
@@ -29,6 +35,8 @@ impl Target {
         match self {
             Self::Jit => Ok(seeds::jit::seeds()),
             Self::Tables => seeds::tables::seeds(root),
+            Self::Golang => Ok(seeds::golang::seeds()),
+            Self::Notes => Ok(seeds::notes::seeds()),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The first inputs of each target.
 
+pub mod golang;
 pub mod jit;
+pub mod notes;
 pub mod tables;
 
 use anyhow::{Context, Result};

@@ -245,9 +245,10 @@ fn a_stripped_go_program() -> Verdict {
     let target = Background::start(&program, &[])?;
     let (_, recording) = record(&["-p", &target.pid().to_string(), "-d", "1s", "-F", "199"])?;
     let (_, profile) = recording.only("bare_go")?;
+    // Without its symbols it has no unwind information either, and frame pointers
+    // cannot tell who called the loop, which has no frame.
     let called = [
         "main.spin",
-        "main.large",
         "main.(*link).follow.func1",
         "sort.Slice",
         "main.pass",

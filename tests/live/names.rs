@@ -1,5 +1,6 @@
 //! Frames bear the names that their programs' authors gave them.
 
+use std::path::Path;
 use std::process::Command;
 
 use libtest_mimic::Trial;
@@ -28,6 +29,10 @@ pub fn trials() -> Vec<Trial> {
         trial(
             "names::a_stripped_program_keeps_its_module",
             a_stripped_program,
+        ),
+        trial(
+            "names::a_stripped_go_program_has_names",
+            a_stripped_go_program,
         ),
         trial("names::a_32_bit_program", a_32_bit_program),
     ]
@@ -198,16 +203,22 @@ fn without_frame_pointers() -> Verdict {
     Ok(())
 }
 
+/// A fixture without its symbols, under another name.
+fn stripped(name: &'static str, program: &Path) -> Verdict {
+    let strip = Command::new(need::tool("strip")?)
+        .arg("-o")
+        .arg(program)
+        .arg(fixture(name)?)
+        .status()?;
+    ensure!(strip.success(), "strip: {strip}");
+    Ok(())
+}
+
 fn a_stripped_program() -> Verdict {
     need::root()?;
     let folder = scratch()?;
     let program = folder.path().join("bare");
-    let strip = Command::new(need::tool("strip")?)
-        .arg("-o")
-        .arg(&program)
-        .arg(fixture("burn")?)
-        .status()?;
-    ensure!(strip.success(), "strip: {strip}");
+    stripped("burn", &program)?;
     let run = Recorder::new(&["-F", "199"])?
         .command(&program, &["600"])
         .run()?;
@@ -224,6 +235,43 @@ fn a_stripped_program() -> Verdict {
             .is_some_and(|leaf| leaf.address != 0 && leaf.mapping.file.ends_with("/bare"))
     });
     mostly(profile, "keep module and address", placed)
+}
+
+fn a_stripped_go_program() -> Verdict {
+    need::root()?;
+    let folder = scratch()?;
+    let program = folder.path().join("bare_go");
+    stripped("chain_go", &program)?;
+    let target = Background::start(&program, &[])?;
+    let (_, recording) = record(&["-p", &target.pid().to_string(), "-d", "1s", "-F", "199"])?;
+    let (_, profile) = recording.only("bare_go")?;
+    // Without its symbols it has no unwind information either, and frame pointers
+    // cannot tell who called the loop, which has no frame.
+    let called = [
+        "main.spin",
+        "main.(*link).follow.func1",
+        "sort.Slice",
+        "main.pass",
+        "main.main",
+        "runtime.main",
+    ];
+    let whole = profile.count(|sample| {
+        let mut names = sample.frames().map(|line| line.name.as_str());
+        let in_order = called.iter().all(|name| names.any(|found| found == *name));
+        let is_whole = sample
+            .frames()
+            .last()
+            .is_some_and(|line| line.name.starts_with("runtime.goexit"));
+        in_order && is_whole
+    });
+    mostly(profile, "name every call down to the first", whole)?;
+    let sourced = profile.count(|sample| {
+        let mut frames = sample.frames();
+        frames.any(|line| {
+            line.name == "main.spin" && line.file.ends_with("chain.go") && line.number > 0
+        })
+    });
+    mostly(profile, "know the source of the loop", sourced)
 }
 
 fn a_32_bit_program() -> Verdict {

@@ -122,14 +122,13 @@ impl Table {
 }
 
 /// The build ID among notes that are padded to 4 bytes: the running kernel's in
-/// `/sys/kernel/notes`.
+/// `/sys/kernel/notes`, and those of a section for it.
 pub fn build_id_of_notes(notes: &[u8]) -> Option<BuildId> {
     build_id_in_notes(notes, 4)
 }
 
-/// The build ID among the notes of one segment, whose parts are padded to
-/// `align` bytes.
-fn build_id_in_notes(mut notes: &[u8], align: usize) -> Option<BuildId> {
+/// The build ID among notes whose parts are padded to `align` bytes.
+pub fn build_id_in_notes(mut notes: &[u8], align: usize) -> Option<BuildId> {
     loop {
         let name_bytes = u32_at(notes, 0)? as usize;
         let content_bytes = u32_at(notes, 4)? as usize;

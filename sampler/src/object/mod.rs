@@ -9,7 +9,7 @@ mod root;
 pub mod unwind;
 
 pub use address::FileOffset;
-pub use build_id::{build_id_of_notes, find_build_id};
+pub use build_id::{build_id_in_notes, build_id_of_notes, find_build_id};
 pub use code_layout::{CodeLayout, CodeSegment, MappedRange};
 pub use contents::{Contents, FileContents};
 pub use pinned::{BuildId, FileId, PinnedFile};

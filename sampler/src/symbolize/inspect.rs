@@ -8,9 +8,9 @@
 
 use std::ops::Range;
 
-use crate::object::{BuildId, FileOffset};
+use crate::object::{BuildId, FileOffset, build_id_of_notes};
 
-use super::headers::{ElfError, Header, ReadAt, SECTION_NO_BITS, Section, Segment, word};
+use super::headers::{ElfError, Header, ReadAt, SECTION_NO_BITS, Section, Segment};
 use super::inflation::{Allowance, Inflated};
 
 /// Notes are tens of bytes; more than this is not read.
@@ -30,7 +30,6 @@ const SEGMENT_EXECUTABLE: u64 = 1;
 const SECTION_NOTE: u64 = 7;
 const SECTION_EXECUTABLE: u64 = 4;
 const SECTION_COMPRESSED: u64 = 0x800;
-const NOTE_GNU_BUILD_ID: u64 = 3;
 
 /// What the headers of an ELF file say, as far as symbolization cares.
 #[derive(Debug, Default)]
@@ -158,7 +157,7 @@ pub(super) fn inspect(
         if section.kind == SECTION_NOTE && image.build_id.is_none() {
             // A note section too large to be one holds no build ID.
             let notes = section.content(file, MAX_NOTE_BYTES).unwrap_or_default();
-            image.build_id = find_build_id(&notes);
+            image.build_id = build_id_of_notes(&notes);
         }
         if section.flags & SECTION_COMPRESSED != 0 && image.debug_info_within_bounds {
             image.debug_info_within_bounds =
@@ -182,24 +181,6 @@ fn is_hole(file: &(impl ReadAt + ?Sized), section: &Section) -> Result<bool, Elf
     Ok(!file.holds_data(section.file_range()?, least_bytes))
 }
 
-/// Finds the descriptor of `NT_GNU_BUILD_ID` among notes: name size, descriptor
-/// size, type; name; descriptor, each padded to 4 bytes.
-fn find_build_id(mut notes: &[u8]) -> Option<BuildId> {
-    while notes.len() >= 12 {
-        let name_bytes = word(notes, 0, 4) as usize;
-        let descriptor_bytes = word(notes, 4, 4) as usize;
-        let kind = word(notes, 8, 4);
-        let descriptor_start = 12 + name_bytes.next_multiple_of(4);
-        let name = notes.get(12..12 + name_bytes)?;
-        let descriptor = notes.get(descriptor_start..descriptor_start + descriptor_bytes)?;
-        if kind == NOTE_GNU_BUILD_ID && name == b"GNU\0" && !descriptor.is_empty() {
-            return Some(BuildId(descriptor.into()));
-        }
-        notes = notes.get(descriptor_start + descriptor_bytes.next_multiple_of(4)..)?;
-    }
-    None
-}
-
 fn until_nul(mut text: Vec<u8>) -> Vec<u8> {
     let end = text.iter().position(|byte| *byte == 0);
     text.truncate(end.unwrap_or(text.len()));
@@ -211,6 +192,7 @@ mod tests {
     #![allow(clippy::unwrap_used)] // a test that unwraps says what it expects
     use std::io::Write as _;
 
+    use super::super::headers::word;
     use super::*;
 
     fn inspect(file: &[u8]) -> Result<Image, ElfError> {

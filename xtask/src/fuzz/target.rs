@@ -15,6 +15,10 @@ pub enum Target {
     Tables,
     /// Profiles that get names
     Pprof,
+    /// The names in hostile Go programs
+    Golang,
+    /// The build IDs among hostile notes
+    Notes,
 }
 
 impl Target {
@@ -24,6 +28,8 @@ impl Target {
             Self::Jit => "jit",
             Self::Tables => "tables",
             Self::Pprof => "pprof",
+            Self::Golang => "golang",
+            Self::Notes => "notes",
         }
     }
 
@@ -33,6 +39,8 @@ impl Target {
             Self::Jit => Ok(seeds::jit::seeds()),
             Self::Tables => seeds::tables::seeds(root),
             Self::Pprof => Ok(seeds::pprof::seeds()),
+            Self::Golang => Ok(seeds::golang::seeds()),
+            Self::Notes => Ok(seeds::notes::seeds()),
         }
     }
 }

@@ -58,21 +58,14 @@ impl<F: ReadAt> GoTable<F> {
         let memory = Memory::of(file, &header)?;
         let mut search = Search::default();
         let named = sections.iter().find(|section| is_table(section));
-        let (layout, module) = match named {
-            Some(section) => {
-                let range = section.virtual_range();
-                let layout = Layout::read(&memory, range.start, range.end)?;
-                let module = Module::find(&memory, &layout, &mut search)?;
-                (layout, module)
-            }
-            None => {
-                let mut search_modules = Search::default();
-                memory.search(&mut search, false, 8, is_start, |start| {
-                    let layout = Layout::read(&memory, start, u64::MAX)?;
-                    let module = Module::find(&memory, &layout, &mut search_modules)?;
-                    Some((layout, module))
-                })?
-            }
+        let (layout, module) = if let Some(section) = named {
+            let range = section.virtual_range();
+            with_module(&memory, range.start, range.end, &mut search)?
+        } else {
+            let mut within = Search::default();
+            memory.search(&mut search, false, 8, is_start, |start| {
+                with_module(&memory, start, u64::MAX, &mut within)
+            })?
         };
         Some(Self {
             memory,
@@ -165,6 +158,18 @@ impl<F: ReadAt> GoTable<F> {
         let text = self.memory.text(address, max_bytes as usize)?;
         (!text.is_empty()).then(|| clean(&String::from_utf8_lossy(&text)))
     }
+}
+
+/// The table at an address, which ends at `end` at the latest.
+fn with_module<F: ReadAt>(
+    memory: &Memory<F>,
+    start: u64,
+    end: u64,
+    search: &mut Search,
+) -> Option<(Layout, Module)> {
+    let layout = Layout::read(memory, start, end)?;
+    let module = Module::find(memory, &layout, search)?;
+    Some((layout, module))
 }
 
 /// Whether a file looks as if Go's linker had written it, or does not say who

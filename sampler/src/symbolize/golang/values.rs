@@ -34,6 +34,12 @@ impl Default for Patience {
 }
 
 impl Patience {
+    /// As if all had been read.
+    #[cfg(test)]
+    pub(super) fn spend(&self) {
+        self.left_pairs.set(0);
+    }
+
     fn take(&self) -> Option<()> {
         self.left_pairs.set(self.left_pairs.get().checked_sub(1)?);
         Some(())

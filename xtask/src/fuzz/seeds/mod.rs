@@ -1,7 +1,9 @@
 //! The first inputs of each target.
 
+pub mod golang;
 pub mod jit;
 pub mod pprof;
+pub mod notes;
 pub mod tables;
 
 use anyhow::{Context, Result};

@@ -84,10 +84,10 @@ fn spring(user: u32, set: impl FnOnce(&Path) -> Verdict) -> Verdict<Outcome> {
             .ok_or_else(|| format!("no file of {pid}"))
     };
     let profile = of(innocent.pid())?;
-    let named = profile.count(|sample| sample.holds("innocent"));
+    let innocents = profile.count(|sample| sample.holds("innocent"));
     ensure!(
-        named * 10 >= profile.total() * 9,
-        "the innocent process has {named} of {} names",
+        innocents * 10 >= profile.total() * 9,
+        "the innocent process has {innocents} of {} names",
         profile.total()
     );
     let made = of(victim.pid())?
@@ -95,7 +95,7 @@ fn spring(user: u32, set: impl FnOnce(&Path) -> Verdict) -> Verdict<Outcome> {
         .iter()
         .flat_map(|sample| &sample.stack)
         .filter(|location| location.mapping.file == "//anon");
-    let names = made
+    let found = made
         .flat_map(|location| &location.lines)
         .map(|line| line.name.clone())
         .collect();
@@ -105,7 +105,7 @@ fn spring(user: u32, set: impl FnOnce(&Path) -> Verdict) -> Verdict<Outcome> {
         "stderr acts on the terminal: {talk:?}"
     );
     Ok(Outcome {
-        names,
+        names: found,
         jit: recording.index.jit,
         talk,
     })
@@ -173,18 +173,20 @@ fn a_second_name() -> Verdict {
     spring(0, |trap| Ok(fs::hard_link(&secret, trap)?))?.is_refused(Some("it has several names"))
 }
 
+/// A mount on a file, undone by a failure too.
+struct Mounted(String);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // It may not have come to be mounted.
+        let _ = Command::new("umount").arg(&self.0).output();
+    }
+}
+
 fn a_mount() -> Verdict {
     let folder = scratch()?;
     let secret = folder.path().join("secret");
     fs::write(&secret, GOOD)?;
-    // Unmounted before the trap is looked at again, and by a failure too.
-    struct Mounted(String);
-    impl Drop for Mounted {
-        fn drop(&mut self) {
-            // It may not have come to be mounted.
-            let _ = Command::new("umount").arg(&self.0).output();
-        }
-    }
     let mut mounted = None;
     let outcome = spring(0, |trap| {
         fs::write(trap, "")?;

@@ -184,10 +184,10 @@ impl Building<'_> {
             };
             (vec![line], None)
         } else {
-            let names = self.from.names;
+            let answers = self.from.names;
             let found = traces
                 .keys(at)
-                .filter_map(|(place, address)| names?.get(&place, address))
+                .filter_map(|(place, address)| answers?.get(&place, address))
                 .find(|named| !named.is_empty());
             let lines = found.map_or_else(Vec::new, |named| self.lines(named));
             let named = !lines.is_empty();

@@ -102,3 +102,78 @@ fn open(
     *allowance_bytes = allowance_bytes.checked_sub(size_bytes)?;
     file.contents().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test that unwraps says what it expects
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::object::FileId;
+
+    fn file(contents: &[u8]) -> Arc<PinnedFile> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(contents).unwrap();
+        let id = FileId::default();
+        Arc::new(PinnedFile::new(id, "jit".into(), None, file))
+    }
+
+    /// A jitdump with one function `f` of 16 bytes at 0x1000.
+    fn dump() -> Arc<PinnedFile> {
+        let mut bytes = Vec::new();
+        for field in [0x4A69_5444_u32, 1, 40, 62, 0, 7, 0, 0, 0, 0] {
+            bytes.extend_from_slice(&field.to_ne_bytes());
+        }
+        for field in [0_u32, 74] {
+            bytes.extend_from_slice(&field.to_ne_bytes());
+        }
+        for field in [0_u64, 7, 0x1000, 0x1000, 16, 1] {
+            bytes.extend_from_slice(&field.to_ne_bytes());
+        }
+        bytes.extend_from_slice(b"f\0");
+        bytes.resize(bytes.len() + 16, 0xcc);
+        file(&bytes)
+    }
+
+    fn names(source: &JitSource, allowance_bytes: &mut u64) -> (Vec<String>, JitStats) {
+        let mut stats = JitStats::default();
+        let named = source.name(&[0x1004, 0x2004, 0x3004], allowance_bytes, &mut stats);
+        let name = |named: &Named| {
+            named
+                .first()
+                .map_or_else(String::new, |frame| frame.name.clone())
+        };
+        (named.iter().map(name).collect(), stats)
+    }
+
+    #[test]
+    fn the_map_knows_what_the_dump_does_not() {
+        let source = JitSource {
+            id: 1,
+            dump: Some(dump()),
+            map: Some(file(b"1000 10 other\n2000 10 g\nbad\n")),
+        };
+        let (names, stats) = names(&source, &mut 1_000);
+        assert_eq!(names, ["f", "g", ""]);
+        let expected = JitStats {
+            files: 2,
+            refused_files: 0,
+            bad_lines: 1,
+        };
+        assert_eq!(stats, expected);
+    }
+
+    #[test]
+    fn what_is_read_of_a_run_is_bounded() {
+        let source = JitSource {
+            id: 1,
+            dump: None,
+            map: Some(file(b"1000 10 f\n")),
+        };
+        let mut allowance_bytes = 15;
+        assert_eq!(names(&source, &mut allowance_bytes).0, ["f", "", ""]);
+        let (again, stats) = names(&source, &mut allowance_bytes);
+        assert_eq!(again, ["", "", ""]);
+        assert_eq!((stats.files, stats.refused_files), (0, 1));
+    }
+}

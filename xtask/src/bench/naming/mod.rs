@@ -148,8 +148,20 @@ fn measure(args: &Args, sampler: &Path, folder: &Path) -> Result<Report> {
                 for (name, outcome) in subject.rows().iter().zip(outcomes) {
                     let row = report.row(load.name(), name);
                     match outcome {
-                        Ok(outcome) => row.add(&outcome),
-                        Err(error) => row.failures.push(format!("{error:#}")),
+                        Ok(outcome) => {
+                            let spent = &outcome.spent;
+                            eprintln!(
+                                "{}, {name}: {:.2} s CPU, {:.2} s to finish",
+                                load.name(),
+                                spent.cpu_s,
+                                spent.end_s
+                            );
+                            row.add(&outcome);
+                        }
+                        Err(error) => {
+                            eprintln!("{}, {name}: {error:#}", load.name());
+                            row.failures.push(format!("{error:#}"));
+                        }
                     }
                 }
             }

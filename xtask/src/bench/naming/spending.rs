@@ -49,6 +49,14 @@ fn run(
     limit: Duration,
 ) -> Result<Spent> {
     let name = command.get_program().display().to_string();
+    // SAFETY: prctl is async-signal-safe and touches the child alone.
+    unsafe {
+        command.pre_exec(|| {
+            // Whatever becomes of this task, no profiler runs on without it.
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        });
+    }
     let child = command
         // A group of its own: Ctrl-C is for this program.
         .process_group(0)
@@ -60,14 +68,13 @@ fn run(
     let (status, is_late, is_ready) = thread::scope(|scope| {
         let watch = scope.spawn(|| watch(pid, &has_ended));
         let deadline = scope.spawn(|| {
-            let mut left = limit + duration.unwrap_or_default();
+            let end = Instant::now() + limit + duration.unwrap_or_default();
             while !has_ended.load(Ordering::Acquire) {
-                if left.is_zero() {
+                if Instant::now() > end {
                     signal(pid, libc::SIGKILL);
                     return true;
                 }
                 thread::sleep(LOOK_EVERY);
-                left = left.saturating_sub(LOOK_EVERY);
             }
             false
         });

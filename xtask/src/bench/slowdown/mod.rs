@@ -45,6 +45,7 @@ use self::order::{ARMS, Orders};
 use self::report::{Part, Report, Round};
 use self::window::Figures;
 use self::worker::{Program, Worker};
+use super::walk::machine;
 use crate::project;
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -120,6 +121,7 @@ pub fn run(args: &Args) -> Result<()> {
         .prefix("sampler-bench-")
         .tempdir()?;
     let program = Program::build(folder.path())?;
+    let load_before = machine::checked_load_average()?;
     let mut parts = Vec::new();
     if args.control {
         let none = Path::new("");
@@ -144,6 +146,7 @@ pub fn run(args: &Args) -> Result<()> {
             .trim_end()
             .to_string(),
         cpus: program.threads(),
+        load_before,
         window_s: plan.window.as_secs_f64(),
         parts,
     };

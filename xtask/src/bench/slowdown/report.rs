@@ -28,6 +28,8 @@ pub struct Report {
     pub kernel: String,
     /// All of them work.
     pub cpus: usize,
+    /// Load average before the work was started.
+    pub load_before: f64,
     /// What is looked at in each arm and round.
     pub window_s: f64,
     /// One for each rate; one with the control.
@@ -273,6 +275,7 @@ mod tests {
         let report = Report {
             kernel: "6.18".into(),
             cpus: 2,
+            load_before: 0.0,
             window_s: 3.0,
             parts: vec![part],
         };

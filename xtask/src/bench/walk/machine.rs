@@ -42,3 +42,15 @@ pub fn load_average() -> Result<f64> {
     let first = text.split_whitespace().next().context("/proc/loadavg")?;
     first.parse().context("/proc/loadavg")
 }
+
+/// Load average above which figures are not to be trusted.
+const QUIET: f64 = 0.5;
+
+/// The load average, with a warning on stderr if other programs run too.
+pub fn checked_load_average() -> Result<f64> {
+    let load = load_average()?;
+    if load > QUIET {
+        eprintln!("warning: load average {load}: other programs run, and are measured too");
+    }
+    Ok(load)
+}

@@ -2,8 +2,8 @@
 
 pub mod golang;
 pub mod jit;
-pub mod pprof;
 pub mod notes;
+pub mod pprof;
 pub mod tables;
 
 use anyhow::{Context, Result};

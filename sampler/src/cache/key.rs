@@ -15,12 +15,15 @@ const MIN_BUILD_ID_BYTES: usize = 8;
 pub enum Kind {
     /// The unwind table of a file.
     Table,
+    /// The names of addresses in a file.
+    Names,
 }
 
 impl Kind {
     const fn name(self) -> &'static str {
         match self {
             Self::Table => "table",
+            Self::Names => "names",
         }
     }
 }

@@ -190,7 +190,7 @@ pub struct RecordArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
 
-    /// Where what is worked out from files, unwind tables above all, is kept for the next
+    /// Where what is worked out from files, unwind tables and names, is kept for the next
     /// recording. [default: /var/cache/sampler for root, else ~/.cache/sampler]
     #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
     pub cache: Option<PathBuf>,

@@ -227,6 +227,8 @@ pub struct ParsersIndex {
     pub timed_out_files: u64,
     /// Files that were given up: their frames have no names.
     pub given_up_files: u64,
+    /// Addresses that needed no parser: an earlier recording had looked them up.
+    pub cached_addresses: u64,
 }
 
 /// Walks of the kernel's side that were checked by another: `checked` is the
@@ -388,6 +390,7 @@ impl CostIndex {
 impl From<Stats> for ParsersIndex {
     fn from(stats: Stats) -> Self {
         Self {
+            cached_addresses: stats.kept,
             deaths: stats.parser_deaths,
             timed_out_files: stats.timed_out_files,
             given_up_files: stats.given_up_files,

@@ -9,6 +9,7 @@ use sampler_common::Settings;
 
 use super::budget::{DEFAULT_MEMORY_BYTES, Shares};
 use super::command::HeldCommand;
+use super::cost;
 use super::error::{SessionError, system};
 use super::options::{Options, Scope};
 use super::scope::{self, Target};
@@ -17,6 +18,7 @@ use super::unwinding::{TableRoom, Unwinding};
 use crate::cache::Cache;
 use crate::probe::host::{HostFacts, cpus};
 use crate::probe::{self, MapSizes, Programs};
+use crate::symbolize::{self, Symbolizer};
 
 /// Refuses a memory budget that is too small.
 pub fn check_memory(options: &Options) -> Result<Shares, SessionError> {
@@ -75,6 +77,28 @@ pub(super) fn start_unwinding(
     )
     .map(Some)
     .map_err(system("start the building of unwind tables"))
+}
+
+/// Starts the thread that names frames, if names are wanted.
+pub(super) fn start_symbolizer(
+    options: &Options,
+    shares: &Shares,
+    programs: &Programs,
+    cache: Option<&Arc<Cache>>,
+) -> Result<Option<Symbolizer>, SessionError> {
+    let start = || {
+        Symbolizer::spawn(symbolize::Options {
+            debug_servers: options.debug_servers.clone(),
+            cache: cache.cloned(),
+            rss_bytes: cost::rss_bytes,
+            max_parser_bytes: shares.parsers_bytes,
+            // Whoever holds it: parsers can be opened again.
+            max_rss_bytes: shares.budget_bytes.saturating_sub(programs.map_bytes()),
+            ..symbolize::Options::default()
+        })
+    };
+    let started = options.names.then(start).transpose();
+    started.map_err(system("start the symbolizer"))
 }
 
 /// Loads the programs for this host and these options; returns what they were

@@ -73,6 +73,48 @@ impl DebugFiles {
         Self { dirs, servers }
     }
 
+    /// Whether others than this machine are asked.
+    pub(super) fn asks_servers(&self) -> bool {
+        self.servers.is_some()
+    }
+
+    /// What tells the debug files that are found on this machine from others:
+    /// device, inode, size, and the time of change in nanoseconds.
+    pub(super) fn marks(
+        &self,
+        file: &PinnedFile,
+        build_id: &BuildId,
+        link: Option<&[u8]>,
+    ) -> Vec<[u64; 4]> {
+        let found = self.on_this_machine(file, build_id, link);
+        let marks = found.filter_map(|found| {
+            let metadata = found.file.metadata().ok()?;
+            let changed_ns = metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec();
+            Some([
+                metadata.dev(),
+                metadata.ino(),
+                metadata.len(),
+                changed_ns.cast_unsigned(),
+            ])
+        });
+        marks.collect()
+    }
+
+    fn on_this_machine<'a>(
+        &self,
+        file: &'a PinnedFile,
+        build_id: &'a BuildId,
+        link: Option<&[u8]>,
+    ) -> impl Iterator<Item = DebugFile> + use<'a> {
+        let is_unique = build_id.0.len() >= MIN_BUILD_ID_BYTES;
+        let candidates =
+            is_unique.then(|| candidates(build_id, link.and_then(file_name), file, &self.dirs));
+        candidates
+            .into_iter()
+            .flatten()
+            .filter_map(|candidate| open(candidate, build_id, file))
+    }
+
     /// The debug files that there may be of a file with this build ID and, from
     /// its `.gnu_debuglink`, the name of its debug file; best first. Each is
     /// looked for when it is asked for.
@@ -83,8 +125,7 @@ impl DebugFiles {
         link: Option<&[u8]>,
     ) -> impl Iterator<Item = DebugFile> + use<'a> {
         let is_unique = build_id.0.len() >= MIN_BUILD_ID_BYTES;
-        let candidates =
-            is_unique.then(|| candidates(build_id, link.and_then(file_name), file, &self.dirs));
+        let on_this_machine = self.on_this_machine(file, build_id, link);
         let servers = self.servers.as_mut().filter(|_| is_unique);
         let from_servers = servers.into_iter().filter_map(|servers| {
             let fetched = servers.find(build_id)?;
@@ -96,11 +137,7 @@ impl DebugFiles {
                 file,
             )
         });
-        candidates
-            .into_iter()
-            .flatten()
-            .filter_map(|candidate| open(candidate, build_id, file))
-            .chain(from_servers)
+        on_this_machine.chain(from_servers)
     }
 }
 

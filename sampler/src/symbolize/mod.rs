@@ -28,6 +28,7 @@ mod headers;
 mod inflation;
 mod inspect;
 pub mod jit;
+mod kept;
 mod kernel;
 mod names;
 mod native;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,21 @@ pub type Named = Arc<[FrameName]>;
 pub struct Names {
     places: HashMap<PlaceKey, HashMap<u64, Named>>,
     stats: Stats,
+    keeper: Keeper,
+}
+
+/// The thread that keeps names for the next recording. Who drops the names waits
+/// for it, so that the program does not end in the middle of it.
+#[derive(Debug, Default)]
+struct Keeper(Option<JoinHandle<()>>);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            // If it panicked, nothing is kept.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// What symbolization achieved, counted in distinct addresses and files.
@@ -67,6 +83,8 @@ pub struct Stats {
     pub timed_out_files: u64,
     /// Files that were given up; their frames have no names from then on.
     pub given_up_files: u64,
+    /// Addresses in files that an earlier recording had looked up.
+    pub kept: u64,
     /// The kernel keeps its symbols from us (`kptr_restrict`, no privilege, no
     /// kallsyms), so kernel frames have no names.
     pub kernel_names_hidden: bool,
@@ -84,6 +102,11 @@ impl Names {
     /// What was achieved.
     pub fn stats(&self) -> Stats {
         self.stats
+    }
+
+    /// Says which thread keeps them, and is about to end.
+    pub(super) fn set_keeper(&mut self, thread: JoinHandle<()>) {
+        self.keeper = Keeper(Some(thread));
     }
 
     /// Whether an address has been answered, named or not.

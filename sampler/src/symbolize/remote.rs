@@ -15,6 +15,7 @@ use crate::object::{BuildId, FileId, PinnedFile};
 use super::debug_files::{DebugFile, DebugFiles};
 use super::inflation::Allowance;
 use super::jit::{JitSource, JitStats};
+use super::kept::{KeptNames, Sought};
 use super::names::{FrameName, Named, Stats};
 use super::native::AddressKind;
 use super::protocol::{
@@ -50,6 +51,7 @@ pub(super) struct Bounds {
 pub(super) struct Parsers {
     bounds: Bounds,
     debug_files: DebugFiles,
+    kept: KeptNames,
     files: HashMap<FileId, KnownFile>,
     kernel: KernelTable,
     jit: Jit,
@@ -74,6 +76,8 @@ struct KnownFile {
     pin: Arc<PinnedFile>,
     number: u64,
     state: FileState,
+    /// What its debug file was looked for by.
+    sought: Option<Sought>,
     /// Children lost over it.
     deaths: u32,
     has_timed_out: bool,
@@ -104,8 +108,21 @@ struct Jit {
     lost: HashSet<u64>,
 }
 
+impl KnownFile {
+    /// Whether it might be read better another time.
+    fn is_doubtful(&self) -> bool {
+        let state = &self.state;
+        self.deaths > 0 || state.failed || state.lost_debug_info || state.panics > 0
+    }
+}
+
 impl Parsers {
-    pub(super) fn new(bounds: Bounds, debug_files: DebugFiles, kallsyms: &Path) -> Self {
+    pub(super) fn new(
+        bounds: Bounds,
+        debug_files: DebugFiles,
+        kept: KeptNames,
+        kallsyms: &Path,
+    ) -> Self {
         // Not a FIFO, which would have us wait for whoever writes.
         let opened = OpenOptions::new()
             .read(true)
@@ -121,6 +138,7 @@ impl Parsers {
         Self {
             bounds,
             debug_files,
+            kept,
             files: HashMap::new(),
             kernel: KernelTable {
                 kallsyms,
@@ -168,11 +186,38 @@ impl Parsers {
         addresses: &[u64],
         kind: AddressKind,
     ) -> Vec<Named> {
+        if kind != AddressKind::FileOffset {
+            return self.parse(pin, addresses, kind);
+        }
+        let mut named = self.kept.take(pin, addresses, &self.debug_files);
+        let is_new = |address: &u64| !named.contains_key(address);
+        let new: Vec<u64> = addresses.iter().copied().filter(is_new).collect();
+        if !new.is_empty() {
+            let found = self.parse(pin, &new, kind);
+            let found = new.into_iter().zip(found);
+            if let Some(known) = self.files.get(&pin.id) {
+                let found = found.clone();
+                let sought = known.sought.clone();
+                self.kept.add(pin.id, found, sought, known.is_doubtful());
+            }
+            named.extend(found);
+        }
+        let named = addresses.iter().map(|address| named.remove(address));
+        named.map(Option::unwrap_or_default).collect()
+    }
+
+    /// Keeps the names that were found for the next recording.
+    pub(super) fn keep_names(&mut self) {
+        std::mem::take(&mut self.kept).keep(&self.debug_files);
+    }
+
+    fn parse(&mut self, pin: &Arc<PinnedFile>, addresses: &[u64], kind: AddressKind) -> Vec<Named> {
         let number = self.files.len() as u64 + 1;
         self.files.entry(pin.id).or_insert_with(|| KnownFile {
             pin: Arc::clone(pin),
             number,
             state: FileState::default(),
+            sought: None,
             deaths: 0,
             has_timed_out: false,
             spent: Duration::ZERO,
@@ -232,7 +277,7 @@ impl Parsers {
         kind: AddressKind,
         mut deadline: Instant,
     ) -> Result<(Vec<Named>, FileState), Lost> {
-        let (Some(running), Some(known)) = (&mut self.child, self.files.get(&file)) else {
+        let (Some(running), Some(known)) = (&mut self.child, self.files.get_mut(&file)) else {
             return Err(Lost::Ended);
         };
         let child = &running.child;
@@ -244,9 +289,9 @@ impl Parsers {
                 symbols_only: known.deaths > 0,
             };
             child.send(&request, Some(known.pin.as_fd()), deadline)?;
-            let (state, put_off) =
+            let (state, sought, put_off) =
                 offer_debug_files(child, &mut self.debug_files, &known.pin, deadline)?;
-            deadline = put_off;
+            (known.sought, deadline) = (sought, put_off);
             if state.failed {
                 return Ok((vec![Named::from([]); addresses.len()], state));
             }
@@ -470,25 +515,30 @@ impl Parsers {
         stats.jit = self.jit.stats;
         stats.given_up_files += self.jit.lost.len() as u64;
         stats.kernel_names_hidden = self.kernel.names_hidden;
+        stats.kept = self.kept.taken;
     }
 }
 
 /// Hands over candidates for the debug file of a file that the child is opening,
-/// until it has opened it. Returns the deadline too, put off by the time that
+/// until it has opened it. Returns what they were sought by, and the deadline, put off by the time that
 /// looking for them took: a slow server is not the file's fault.
 fn offer_debug_files(
     child: &Child,
     debug_files: &mut DebugFiles,
     pin: &PinnedFile,
     mut deadline: Instant,
-) -> Result<(FileState, Instant), Lost> {
+) -> Result<(FileState, Option<Sought>, Instant), Lost> {
     let is_short = |bytes: &[u8]| bytes.len() <= MAX_LINK_BYTES;
     let (build_id, link) = match child.receive(MAX_REPLY_BYTES, deadline)? {
-        Reply::Opened(state) => return Ok((state, deadline)),
+        Reply::Opened(state) => return Ok((state, None, deadline)),
         Reply::Wants { build_id, link } if is_short(&build_id) => (BuildId(build_id), link),
         _ => return Err(Lost::Nonsense),
     };
     let link = link.as_deref().filter(|link| is_short(link));
+    let sought = Sought {
+        build_id: build_id.0.clone(),
+        link: link.map(Box::from),
+    };
     let mut candidates = debug_files.find(pin, &build_id, link);
     loop {
         let begun = Instant::now();
@@ -504,7 +554,7 @@ fn offer_debug_files(
             None => child.send(&Request::NoCandidate, None, deadline)?,
         }
         match child.receive(MAX_REPLY_BYTES, deadline)? {
-            Reply::Opened(state) => return Ok((state, deadline)),
+            Reply::Opened(state) => return Ok((state, Some(sought), deadline)),
             // Who asks on for ever is not answered for ever.
             Reply::WantsNext if candidate.is_some() => {}
             _ => return Err(Lost::Nonsense),

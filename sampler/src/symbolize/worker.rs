@@ -9,13 +9,15 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::cache::Cache;
 use crate::object::PinnedFile;
 
 use super::debug_files::DebugFiles;
 use super::debuginfod::{self, DebugServers};
+use super::kept::KeptNames;
 use super::names::{Named, Names};
 use super::native::AddressKind;
 use super::place::{Place, PlaceKey, Query};
@@ -43,6 +45,8 @@ pub struct Options {
     pub debug_dirs: Vec<PathBuf>,
     /// Servers that are asked for debug files that are in none of them.
     pub debug_servers: Option<DebugServers>,
+    /// Where names that were found are kept for the next time.
+    pub cache: Option<Arc<Cache>>,
     /// The kernel's symbol table.
     pub kallsyms: PathBuf,
     /// How long [`Symbolizer::finish`] waits for answers, besides the time that
@@ -65,6 +69,7 @@ impl Default for Options {
         Self {
             debug_dirs: vec![PathBuf::from("/usr/lib/debug")],
             debug_servers: None,
+            cache: None,
             kallsyms: PathBuf::from("/proc/kallsyms"),
             max_wait: MAX_WAIT,
             file_deadline: FILE_DEADLINE,
@@ -106,6 +111,7 @@ pub struct Symbolizer {
     shared: Arc<Shared>,
     submitted: AtomicU64,
     max_wait: Duration,
+    thread: JoinHandle<()>,
 }
 
 impl Symbolizer {
@@ -117,12 +123,15 @@ impl Symbolizer {
         let for_servers = options.debug_servers.as_ref().map(|_| debuginfod::MAX_RUN);
         let max_wait = options.max_wait + for_servers.unwrap_or_default();
         let worker_shared = Arc::clone(&shared);
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("symbolize".to_owned())
             .spawn(move || {
-                // Dropped last, and by a panic too.
-                let _ends: Sender<()> = ends;
-                Worker::new(options, worker_shared).run(&queries);
+                let mut worker = {
+                    // Dropped when all is answered, and by a panic too.
+                    let _ends: Sender<()> = ends;
+                    Worker::new(options, worker_shared).run(&queries)
+                };
+                worker.parsers.keep_names();
             })?;
         Ok(Self {
             queue,
@@ -130,6 +139,7 @@ impl Symbolizer {
             shared,
             submitted: AtomicU64::new(0),
             max_wait,
+            thread,
         })
     }
 
@@ -164,6 +174,9 @@ impl Symbolizer {
                 "the symbolizer died; addresses stay without names"
             );
         }
+        if waited != Err(RecvTimeoutError::Timeout) {
+            names.set_keeper(self.thread);
+        }
         names
     }
 }
@@ -196,26 +209,33 @@ impl Worker {
         Self {
             rss_bytes: options.rss_bytes,
             max_rss_bytes: options.max_rss_bytes,
-            parsers: Parsers::new(bounds, debug_files, &options.kallsyms),
+            parsers: Parsers::new(
+                bounds,
+                debug_files,
+                KeptNames::new(options.cache),
+                &options.kallsyms,
+            ),
             vdso: Vdso::NotAsked,
             shared,
         }
     }
 
-    fn run(mut self, queries: &Receiver<Vec<Query>>) {
+    /// Answers until nobody asks any more.
+    fn run(mut self, queries: &Receiver<Vec<Query>>) -> Self {
         self.parsers.prepare();
         while let Ok(first) = queries.recv() {
             // Whatever has queued up meanwhile makes the batches larger.
             let batch = first.into_iter().chain(queries.try_iter().flatten());
             for (place, addresses) in self.unanswered(batch) {
                 if self.shared.is_left_behind.load(Ordering::Relaxed) {
-                    return;
+                    return self;
                 }
                 self.answer(&place, addresses);
             }
             self.measure_memory();
             self.publish_stats();
         }
+        self
     }
 
     /// The distinct addresses without an answer, by place: those first that no

@@ -90,7 +90,10 @@ impl Beside {
             Arm::Burner => return Ok(Self::Burner(starting.program.burn(BURNT)?)),
             Arm::Sampler => {
                 let mut command = Command::new(starting.sampler);
-                command.args(["record", "-F", &rate, "-o"]);
+                // Its windows share what it keeps from one recording to the next.
+                command.arg("record").arg("--cache");
+                command.arg(starting.folder.join("cache"));
+                command.args(["-F", &rate, "-o"]);
                 command
             }
             Arm::Perf => {

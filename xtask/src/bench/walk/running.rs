@@ -36,6 +36,14 @@ pub struct Used {
 impl Running {
     /// Starts it. What it says goes to the file `said` in `folder`.
     pub fn start(mut command: Command, folder: &Path) -> Result<Self> {
+        // SAFETY: prctl is async-signal-safe and touches the child alone.
+        unsafe {
+            command.pre_exec(|| {
+                // Whatever becomes of this task, no profiler runs on without it.
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
         let child = command
             // In a group of its own: Ctrl-C is for this program, which passes it on.
             .process_group(0)

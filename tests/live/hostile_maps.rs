@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libtest_mimic::Trial;
 
@@ -64,18 +64,14 @@ fn spring(user: u32, set: impl FnOnce(&Path) -> Verdict) -> Verdict<Outcome> {
     let trap = PerfMap::left_by(victim.pid());
     let _good = PerfMap::left_by(innocent.pid());
     set(&trap.path)?;
-    let begun = Instant::now();
     let run = Recorder::new(&["-F", "499", "-d", "1s"])?
         .option("-p", victim.pid().to_string())
         .option("-p", innocent.pid().to_string())
         .run()?;
     let recording = run.recording()?;
-    ensure!(begun.elapsed() < MODEST, "took {:?}", begun.elapsed());
-    if let Ok(metadata) = fs::symlink_metadata(&trap.path)
-        && metadata.is_dir()
-    {
-        fs::remove_dir(&trap.path)?;
-    }
+    // The whole is bounded by the recorder; loading may take long on a busy host.
+    let finished = Duration::from_nanos(recording.index.cost.finish_ns);
+    ensure!(finished < MODEST, "the end took {finished:?}");
     let of = |pid: u32| {
         let mut files = recording.files();
         files

@@ -128,7 +128,7 @@ fn java_by_jcmd() -> Verdict {
     need::root()?;
     let (java, jcmd) = (need::tool("java")?, need::tool("jcmd")?);
     let fib = source("Fib.java");
-    let arguments = ["-XX:+PreserveFramePointer", "-Xmx256m", &fib, "60000"];
+    let arguments = ["-XX:+PreserveFramePointer", "-Xmx256m", &fib, "600000"];
     let program = Background::start(java, &arguments)?;
     let pid = program.pid().to_string();
     // The source is compiled first.

@@ -60,7 +60,8 @@ impl MapFile {
 
 impl Drop for MapFile {
     fn drop(&mut self) {
-        // It is not always there.
+        // It is not always there, and a trial may have made a folder of it.
         let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_dir(&self.path);
     }
 }

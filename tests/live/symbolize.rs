@@ -309,46 +309,37 @@ fn same_names() -> Verdict {
                 .any(|(module, _, lines)| module.starts_with("[kernel") && !lines.is_empty()),
             "no kernel frame was named:\n{said}"
         );
-        ensure!(
-            own.iter().any(|(module, ..)| module == "[vdso]"),
-            "no frame of the vDSO to compare"
-        );
     }
     Ok(())
 }
 
-/// Ways to make a debug file, and where it can lie.
+/// A debug file by each tool that there is: they treat program headers differently.
+/// None of them lies where its build ID says.
 fn debug_files(program: &Path, folder: &Path) -> Verdict<Vec<TempDir>> {
     let mut dirs = Vec::new();
-    for tool in ["objcopy", "llvm-objcopy-19", "eu-strip"] {
+    for tool in ["objcopy", "llvm-objcopy", "eu-strip"] {
+        if tool != "objcopy" && need::tool(tool).is_err() {
+            continue;
+        }
         let dir = tempfile::Builder::new()
             .prefix("debug-")
             .tempdir_in(folder)?;
         let debug_file = dir.path().join("deep/down/any-name");
-        fs::create_dir_all(debug_file.parent().unwrap_or(dir.path()))?;
-        let words: &[&OsStr] = if tool == "eu-strip" {
-            let stripped = dir.path().join("stripped");
-            run(
-                tool,
-                &[
-                    "-f".as_ref(),
-                    debug_file.as_ref(),
-                    "-o".as_ref(),
-                    stripped.as_ref(),
-                    program.as_ref(),
-                ],
-            )?;
-            fs::remove_file(stripped)?;
-            dirs.push(dir);
-            continue;
+        let stripped = folder.join("stripped");
+        fs::create_dir_all(dir.path().join("deep/down"))?;
+        let (program, debug_file) = (program.as_os_str(), debug_file.as_os_str());
+        if tool == "eu-strip" {
+            let words = [
+                "-f".as_ref(),
+                debug_file,
+                "-o".as_ref(),
+                stripped.as_ref(),
+                program,
+            ];
+            run(tool, &words)?;
         } else {
-            &[
-                "--only-keep-debug".as_ref(),
-                program.as_ref(),
-                debug_file.as_ref(),
-            ]
-        };
-        run(tool, words)?;
+            run(tool, &["--only-keep-debug".as_ref(), program, debug_file])?;
+        }
         dirs.push(dir);
     }
     Ok(dirs)
@@ -359,7 +350,7 @@ fn debug_file_alone() -> Verdict {
     for flags in [
         &["-fPIE", "-pie"][..],
         &["-no-pie"],
-        &["-fPIE", "-pie", "-fuse-ld=gold"],
+        &["-fPIE", "-pie", "-Wl,-z,noseparate-code"],
     ] {
         let folder = scratch()?;
         let program = burner(folder.path(), flags)?;

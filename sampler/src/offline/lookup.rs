@@ -16,6 +16,8 @@ use crate::symbolize::{self, Names, Place, Query, Symbolizer, vdso_build_id};
 
 /// How long naming may take. Whoever waits can end it.
 const MAX_WAIT: Duration = Duration::from_secs(12 * 3600);
+/// How long a file may be looked into, on a machine that may be a slow one.
+const FILE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Where names are looked for.
 #[derive(Debug, Clone)]
@@ -50,6 +52,7 @@ impl Lookup {
         let mut symbolizer = symbolize::Options {
             debug_dirs,
             max_wait: MAX_WAIT,
+            file_deadline: FILE_DEADLINE,
             ..symbolize::Options::default()
         };
         let kernel = match options.kallsyms {

@@ -5,6 +5,7 @@
 //! Layouts: the System V ABI, "ELF Header", "Program Header", "Sections".
 
 use std::io;
+use std::ops::Range;
 
 use super::FileOffset;
 use super::build_id::{Class, read_up_to, u16_at, u32_at};
@@ -21,7 +22,7 @@ const ET_EXEC: u16 = 2;
 const SHT_NOBITS: u32 = 8;
 const SHF_EXECINSTR: u64 = 4;
 
-/// An executable segment.
+/// A segment that is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CodeSegment {
     /// `p_offset`.
@@ -43,6 +44,8 @@ pub struct CodeLayout {
     pub holds_code: bool,
     /// The executable segments.
     pub segments: Vec<CodeSegment>,
+    /// The pages that all segments together reach over, as virtual addresses.
+    pub memory: Range<u64>,
 }
 
 /// A mapping of a file, as a profile tells of it.
@@ -69,8 +72,17 @@ impl CodeLayout {
             return None;
         }
         let table = read_up_to(&mut read_at, table_offset, entries * entry_bytes)?;
-        let segments: Vec<_> = table
-            .chunks_exact(entry_bytes)
+        let entries = || table.chunks_exact(entry_bytes);
+        let loaded = entries().filter_map(|entry| segment(class, entry));
+        let memory = loaded
+            .filter_map(CodeSegment::pages)
+            .reduce(|one, other| one.start.min(other.start)..one.end.max(other.end));
+        let is_code = |entry: &&[u8]| {
+            let flags = u32_at(entry, class.pick(24, 4));
+            flags.is_some_and(|flags| flags & PF_X != 0)
+        };
+        let segments: Vec<_> = entries()
+            .filter(is_code)
             .filter_map(|entry| segment(class, entry))
             .collect();
         let holds_code = section_code(class, &header, &mut read_at)
@@ -79,6 +91,7 @@ impl CodeLayout {
             is_fixed: u16_at(&header, 16) == Some(ET_EXEC),
             holds_code,
             segments,
+            memory: memory.unwrap_or_default(),
         })
     }
 
@@ -98,20 +111,21 @@ impl CodeLayout {
     /// Tools that make debug files keep where a segment lies in memory and its
     /// size there, and not where it lay in the original. So the mapping has to be
     /// exactly one of the segments, as the kernel and the dynamic linker map them:
-    /// as large, and, in a file with fixed addresses, where the segment says.
+    /// as large, and, in a file with fixed addresses, where the segment says. Of a
+    /// file that begins with code they map all pages as code first.
     pub fn virtual_address_of_mapped(&self, mapped: MappedRange, address: u64) -> Option<u64> {
         let mapped_bytes = mapped.limit.checked_sub(mapped.start)?;
         let into = address.checked_sub(mapped.start)?;
-        let mut alike = self.segments.iter().filter_map(|segment| {
-            let first = segment.virtual_start / PAGE_BYTES * PAGE_BYTES;
-            let behind = segment
-                .virtual_start
-                .checked_add(segment.memory_bytes)?
-                .checked_next_multiple_of(PAGE_BYTES)?;
-            let is_alike = behind - first == mapped_bytes
+        let is_alike = |pages: &Range<u64>| {
+            pages.end - pages.start == mapped_bytes
                 && mapped.file_offset.is_multiple_of(PAGE_BYTES)
-                && (!self.is_fixed || first == mapped.start);
-            is_alike.then_some((*segment, first))
+                && (!self.is_fixed || pages.start == mapped.start)
+        };
+        let mut alike = self.segments.iter().filter_map(|segment| {
+            let pages = segment.pages()?;
+            let begins_the_file = pages.start == self.memory.start && mapped.file_offset == 0;
+            let is_this = is_alike(&pages) || (begins_the_file && is_alike(&self.memory));
+            is_this.then_some((*segment, pages.start))
         });
         let (segment, first) = alike.next()?;
         let virtual_address = first.checked_add(into)?;
@@ -122,10 +136,18 @@ impl CodeLayout {
     }
 }
 
-/// An executable segment, if the entry is one.
+impl CodeSegment {
+    /// The pages that it lies in, as virtual addresses.
+    fn pages(self) -> Option<Range<u64>> {
+        let end = self.virtual_start.checked_add(self.memory_bytes)?;
+        let start = self.virtual_start / PAGE_BYTES * PAGE_BYTES;
+        Some(start..end.checked_next_multiple_of(PAGE_BYTES)?)
+    }
+}
+
+/// A segment that is loaded, if the entry is one.
 fn segment(class: Class, entry: &[u8]) -> Option<CodeSegment> {
-    let flags = u32_at(entry, class.pick(24, 4))?;
-    if u32_at(entry, 0)? != PT_LOAD || flags & PF_X == 0 {
+    if u32_at(entry, 0)? != PT_LOAD {
         return None;
     }
     Some(CodeSegment {
@@ -189,8 +211,10 @@ mod tests {
         }
     }
 
+    /// With data behind the code.
     fn layout(is_fixed: bool, segments: &[CodeSegment]) -> CodeLayout {
         CodeLayout {
+            memory: 0x2000..0xc000,
             is_fixed,
             holds_code: false,
             segments: segments.to_vec(),
@@ -224,6 +248,22 @@ mod tests {
         for limit in [0x7000_3000, 0x7000_0800, 0x6000_0000] {
             assert_eq!(asked(mapped(0x7000_0000, limit), 0x7000_0123), None);
         }
+    }
+
+    #[test]
+    fn a_file_that_begins_with_code_is_mapped_as_a_whole() {
+        let layout = layout(false, &[segment(0x2010, 0x1800)]);
+        let asked = |file_offset: u64, address| {
+            let whole = MappedRange {
+                file_offset,
+                ..mapped(0x7000_0000, 0x7000_a000)
+            };
+            layout.virtual_address_of_mapped(whole, address)
+        };
+        assert_eq!(asked(0, 0x7000_0010), Some(0x2010));
+        // Not the beginning of the file; data.
+        assert_eq!(asked(0x1000, 0x7000_0010), None);
+        assert_eq!(asked(0, 0x7000_4000), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::super::command::HeldCommand;
 use super::super::error::{SessionError, system};
 use super::super::jit::JitCode;
 use super::super::options::{Options, Scope};
+use super::super::rights;
 use super::super::scope::{self, TargetError};
 use super::super::starting::{
     bring_into_scope, load, open_cache, open_file_limit, shares, start_symbolizer, start_unwinding,
@@ -14,6 +15,7 @@ use super::super::starting::{
 use super::super::verification::Verification;
 use super::super::waiting::watch;
 use super::{Running, hear};
+use crate::isolation::rights::keep_only;
 use crate::probe::host::{HostFacts, cpus};
 use crate::probe::{Sideband, Timers};
 use crate::process::{ProcessTable, Procfs};
@@ -52,8 +54,22 @@ impl Running {
         };
         let watched = bring_into_scope(&options.scope, &programs, &targets, command.as_ref())?;
         let cache = open_cache(&options);
-        let mut unwinding =
-            start_unwinding(&options, &programs, &settings, &shares, cache.as_ref())?;
+        let kept_rights = rights::to_keep(&options);
+        let mut unwinding = start_unwinding(
+            &options,
+            &programs,
+            &settings,
+            &shares,
+            cache.as_ref(),
+            kept_rights,
+        )?;
+        let symbolizer =
+            start_symbolizer(&options, &shares, &programs, cache.as_ref(), kept_rights)?;
+        // Both open and raise first what needs more rights. Whoever comes later
+        // inherits ours.
+        if let Err(error) = keep_only(kept_rights) {
+            tracing::warn!(%error, "rights that are not needed any more cannot be given up");
+        }
         let verification = if options.wants_tables() && options.check_every > 0 {
             let started = Verification::start(shares.checks_bytes);
             Some(started.map_err(system("start the check of the walk"))?)
@@ -74,7 +90,6 @@ impl Running {
             unwinding.expect(&present);
         }
         let _lost_before_the_start = hear(&mut sideband, &mut table, unwinding.as_mut());
-        let symbolizer = start_symbolizer(&options, &shares, &programs, cache.as_ref())?;
         let event_error = |error| SessionError::Event {
             event: options.event,
             error,

@@ -113,6 +113,7 @@ impl Options {
 }
 
 /// Everything that shapes a recording.
+#[expect(clippy::struct_excessive_bools, reason = "each is a wish of its own")]
 #[derive(Debug)]
 pub struct Options {
     /// Who.

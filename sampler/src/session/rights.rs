@@ -2,6 +2,7 @@
 //! attached; the others are given up.
 
 use super::options::{Options, Scope};
+use crate::isolation::rights;
 use crate::probe::host::privilege::{Capability, CapabilitySet, Privilege};
 
 /// `CAP_DAC_OVERRIDE`, `CAP_FOWNER` and `CAP_KILL`: the kernel's bits.
@@ -26,6 +27,13 @@ pub(super) fn to_keep(options: &Options) -> u64 {
     match Privilege::read() {
         Ok(privilege) => kept(options, privilege.effective),
         Err(_) => u64::MAX,
+    }
+}
+
+/// Takes all other capabilities from this thread, and from those that it starts.
+pub(super) fn give_up_all_but(kept: u64) {
+    if let Err(error) = rights::keep_only(kept) {
+        tracing::warn!(%error, "rights that are not needed any more cannot be given up");
     }
 }
 

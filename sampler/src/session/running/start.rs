@@ -1,6 +1,9 @@
 //! What happens once, until the timers run.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime};
+
+use tokio::io::unix::AsyncFd;
 
 use super::super::attribution::Attribution;
 use super::super::command::HeldCommand;
@@ -15,7 +18,6 @@ use super::super::starting::{
 use super::super::verification::Verification;
 use super::super::waiting::watch;
 use super::{Running, hear};
-use crate::isolation::rights::keep_only;
 use crate::probe::host::{HostFacts, cpus};
 use crate::probe::{Sideband, Timers};
 use crate::process::{ProcessTable, Procfs};
@@ -67,9 +69,7 @@ impl Running {
             start_symbolizer(&options, &shares, &programs, cache.as_ref(), kept_rights)?;
         // Both open and raise first what needs more rights. Whoever comes later
         // inherits ours.
-        if let Err(error) = keep_only(kept_rights) {
-            tracing::warn!(%error, "rights that are not needed any more cannot be given up");
-        }
+        rights::give_up_all_but(kept_rights);
         let verification = if options.wants_tables() && options.check_every > 0 {
             let started = Verification::start(shares.checks_bytes);
             Some(started.map_err(system("start the check of the walk"))?)
@@ -101,13 +101,7 @@ impl Running {
             &facts.online_cpus,
         )
         .map_err(event_error)?;
-        let mut ends = Vec::new();
-        for target in &targets {
-            let Ok(pidfd) = scope::pidfd(target.pid) else {
-                return Err(TargetError::NoProcess(target.pid).into());
-            };
-            ends.push(watch(pidfd)?);
-        }
+        let mut ends = watch_all(&targets)?;
         let times_at_start = cpus::times().map_err(system("read /proc/stat"))?;
         let (start, started) = (SystemTime::now(), Instant::now());
         timers.start().map_err(event_error)?;
@@ -146,6 +140,18 @@ impl Running {
             cache,
         })
     }
+}
+
+/// Descriptors that tell of the end of each of these.
+fn watch_all(targets: &[scope::Target]) -> Result<Vec<AsyncFd<OwnedFd>>, SessionError> {
+    let mut ends = Vec::new();
+    for target in targets {
+        let Ok(pidfd) = scope::pidfd(target.pid) else {
+            return Err(TargetError::NoProcess(target.pid).into());
+        };
+        ends.push(watch(pidfd)?);
+    }
+    Ok(ends)
 }
 
 /// The processes that were asked for by ID.

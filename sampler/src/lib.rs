@@ -25,5 +25,5 @@ pub mod symbolize;
 /// The children are this program, started again: whatever records or names
 /// addresses calls this first thing in its `main`.
 pub fn serve_if_child() {
-    isolation::serve_if_child(&[symbolize::SERVICE]);
+    isolation::serve_if_child(&[symbolize::SERVICE, session::TABLES_SERVICE]);
 }

@@ -20,6 +20,7 @@ mod memory;
 mod names;
 mod outcomes;
 mod outputs;
+mod rights;
 mod scope;
 mod signals;
 mod split;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     let trials = [
         errors::trials(),
         outputs::trials(),
+        rights::trials(),
         signals::trials(),
         scope::trials(),
         lifecycle::trials(),

@@ -125,6 +125,12 @@ impl Child {
         }
     }
 
+    /// Receives what [`super::Parent::send_bytes`] sends, at most so many bytes.
+    pub fn receive_bytes(&self, max_bytes: usize, deadline: Instant) -> Result<Vec<u8>, Lost> {
+        let frame = self.channel.receive(max_bytes, false, Some(deadline))?;
+        Ok(frame.bytes)
+    }
+
     /// Whether it waits to be asked: one that talks unasked, or is gone, does not.
     pub fn is_ready(&self) -> bool {
         self.channel.is_quiet()

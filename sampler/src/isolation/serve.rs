@@ -59,7 +59,12 @@ impl Parent {
     /// Sends a message. An error says that nobody will receive it.
     pub fn send(&self, message: &impl Serialize) -> io::Result<()> {
         let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
-        self.channel.send(&bytes, None, None)
+        self.send_bytes(&bytes)
+    }
+
+    /// Sends bytes that are a message as they are.
+    pub fn send_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+        self.channel.send(bytes, None, None)
     }
 }
 

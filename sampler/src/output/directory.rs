@@ -130,6 +130,11 @@ impl OutputDirectory {
         Ok(directory)
     }
 
+    /// Whether its permissions let this user write there.
+    pub fn is_ours(&self) -> bool {
+        self.place.is_ours()
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -387,11 +387,12 @@ impl CostIndex {
     }
 }
 
-impl From<Stats> for ParsersIndex {
-    fn from(stats: Stats) -> Self {
+impl ParsersIndex {
+    /// From what naming and building of tables counted.
+    pub fn new(stats: Stats, tables: TableCounts) -> Self {
         Self {
             cached_addresses: stats.kept,
-            deaths: stats.parser_deaths,
+            deaths: stats.parser_deaths + tables.builder_deaths,
             timed_out_files: stats.timed_out_files,
             given_up_files: stats.given_up_files,
         }
@@ -488,7 +489,7 @@ pub(super) mod example {
             },
             unwind_tables: TableCounts::default().into(),
             jit: JitIndex::new(JitCounts::default(), JitStats::default()),
-            parsers: Stats::default().into(),
+            parsers: ParsersIndex::new(Stats::default(), TableCounts::default()),
             verification: None,
             files: Vec::new(),
             unfinished: None,

@@ -12,7 +12,7 @@ pub use directory::{OutputDirectory, OutputError};
 pub use files::{FileFormat, UnknownFormat, Written, write};
 pub use index::{
     CostIndex, CpuIndex, FileIndex, FrameIndex, HostIndex, Index, JitIndex, LedgerIndex,
-    LifecycleIndex, StackIndex, UnfinishedIndex, from_unix_ns, rfc3339,
+    LifecycleIndex, ParsersIndex, StackIndex, UnfinishedIndex, from_unix_ns, rfc3339,
 };
 pub use rewritten::{Model, Rewritten};
 pub use summary_file::SummaryFile;

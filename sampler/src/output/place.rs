@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 /// A directory by its descriptor: the same one whatever its path means by now.
@@ -25,6 +26,16 @@ impl Place {
         // SAFETY: the descriptor is open for as long as `self` lives.
         let status = unsafe { libc::flock(self.handle.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
         status == 0 || io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock
+    }
+
+    /// Whether its permissions let this user write there.
+    pub fn is_ours(&self) -> bool {
+        // SAFETY: has no preconditions.
+        let own_user = unsafe { libc::geteuid() };
+        let to_write = 0o300;
+        self.handle.metadata().is_ok_and(|metadata| {
+            metadata.uid() == own_user && metadata.mode() & to_write == to_write
+        })
     }
 
     /// A path that leads to it.

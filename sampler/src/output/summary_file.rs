@@ -59,6 +59,14 @@ impl SummaryFile {
         })
     }
 
+    /// Whether permissions let this user write there.
+    pub fn is_ours(&self) -> bool {
+        match &self.sink {
+            Sink::File { place, .. } => place.is_ours(),
+            Sink::Stream(_) => true,
+        }
+    }
+
     /// Writes the summary: a file appears whole, mode 0600.
     pub fn write(self, summary: &[u8]) -> Result<(), OutputError> {
         let written = match self.sink {

@@ -113,6 +113,7 @@ impl Options {
 }
 
 /// Everything that shapes a recording.
+#[expect(clippy::struct_excessive_bools, reason = "each is a wish of its own")]
 #[derive(Debug)]
 pub struct Options {
     /// Who.
@@ -142,6 +143,8 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// The servers that are asked for debug files.
     pub debug_servers: Option<DebugServers>,
+    /// Whether files are written where permissions do not allow it.
+    pub overrides_permissions: bool,
     /// Time between two drains; `None` to go by the load.
     pub drain_interval: Option<Duration>,
     /// For tests: behave as if the kernel refused its stack.
@@ -169,30 +172,40 @@ pub const DEFAULT_LIMITS: Limits = Limits {
     copy_chunks: u32::MAX,
 };
 
+/// Options of which nothing special is asked.
+#[cfg(test)]
+pub(super) fn example() -> Options {
+    Options {
+        scope: Scope::Host,
+        event: Event::CpuClock,
+        frequency_hz: 99,
+        duration: None,
+        wanted: WantedFrames {
+            user: true,
+            kernel: true,
+        },
+        cgroups: false,
+        unwind: UnwindBy::default(),
+        check_every: 0,
+        names: true,
+        limits: DEFAULT_LIMITS,
+        memory_bytes: None,
+        cache: None,
+        debug_servers: None,
+        overrides_permissions: false,
+        drain_interval: None,
+        fault_kernel_stack: false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn deadline(duration: Option<Duration>) -> Option<Duration> {
         let options = Options {
-            scope: Scope::Host,
-            event: Event::CpuClock,
-            frequency_hz: 99,
             duration,
-            wanted: WantedFrames {
-                user: true,
-                kernel: true,
-            },
-            cgroups: false,
-            unwind: UnwindBy::default(),
-            check_every: 0,
-            names: true,
-            limits: DEFAULT_LIMITS,
-            memory_bytes: None,
-            cache: None,
-            debug_servers: None,
-            drain_interval: None,
-            fault_kernel_stack: false,
+            ..example()
         };
         let started = Instant::now();
         options.deadline(started).map(|end| end - started)

@@ -60,6 +60,7 @@ pub(super) fn start_unwinding(
     settings: &Settings,
     shares: &Shares,
     cache: Option<&Arc<Cache>>,
+    kept_rights: u64,
 ) -> Result<Option<Unwinding>, SessionError> {
     if !options.wants_tables() {
         return Ok(None);
@@ -74,6 +75,7 @@ pub(super) fn start_unwinding(
         settings.limits.user_frames,
         options.scope.may_grow(),
         cache,
+        kept_rights,
     )
     .map(Some)
     .map_err(system("start the building of unwind tables"))
@@ -85,12 +87,14 @@ pub(super) fn start_symbolizer(
     shares: &Shares,
     programs: &Programs,
     cache: Option<&Arc<Cache>>,
+    kept_rights: u64,
 ) -> Result<Option<Symbolizer>, SessionError> {
     let start = || {
         Symbolizer::spawn(symbolize::Options {
             debug_servers: options.debug_servers.clone(),
             cache: cache.cloned(),
             rss_bytes: cost::rss_bytes,
+            kept_rights,
             max_parser_bytes: shares.parsers_bytes,
             // Whoever holds it: parsers can be opened again.
             max_rss_bytes: shares.budget_bytes.saturating_sub(programs.map_bytes()),

@@ -13,6 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::cache::Cache;
+use crate::isolation::rights;
 use crate::object::PinnedFile;
 
 use super::debug_files::DebugFiles;
@@ -57,6 +58,9 @@ pub struct Options {
     /// Measures the memory of the profiler in bytes, for
     /// [`super::Stats::peak_rss_bytes`].
     pub rss_bytes: fn() -> u64,
+    /// The capabilities that the thread keeps, one bit each, after it has opened
+    /// what it needs more for.
+    pub kept_rights: u64,
     /// What open parsers may hold together, in bytes. A file that takes more
     /// alone goes without what has to be inflated.
     pub max_parser_bytes: u64,
@@ -74,6 +78,7 @@ impl Default for Options {
             max_wait: MAX_WAIT,
             file_deadline: FILE_DEADLINE,
             rss_bytes: || 0,
+            kept_rights: u64::MAX,
             max_parser_bytes: MAX_PARSER_BYTES,
             max_rss_bytes: u64::MAX,
         }
@@ -129,7 +134,13 @@ impl Symbolizer {
                 let mut worker = {
                     // Dropped when all is answered, and by a panic too.
                     let _ends: Sender<()> = ends;
-                    Worker::new(options, worker_shared).run(&queries)
+                    let kept_rights = options.kept_rights;
+                    let mut worker = Worker::new(options, worker_shared);
+                    worker.parsers.prepare();
+                    if let Err(error) = rights::keep_only(kept_rights) {
+                        tracing::debug!(%error, "rights cannot be given up");
+                    }
+                    worker.run(&queries)
                 };
                 worker.parsers.keep_names();
             })?;
@@ -222,7 +233,6 @@ impl Worker {
 
     /// Answers until nobody asks any more.
     fn run(mut self, queries: &Receiver<Vec<Query>>) -> Self {
-        self.parsers.prepare();
         while let Ok(first) = queries.recv() {
             // Whatever has queued up meanwhile makes the batches larger.
             let batch = first.into_iter().chain(queries.try_iter().flatten());

@@ -21,8 +21,17 @@ pub struct Index {
     pub cost: Cost,
     pub unwind_tables: Tables,
     pub jit: Jit,
+    pub parsers: Parsers,
     pub verification: Option<Verification>,
     pub files: Vec<File>,
+}
+
+/// Children that have ended over a file.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Parsers {
+    pub deaths: u64,
+    pub timed_out_files: u64,
+    pub given_up_files: u64,
 }
 
 /// What named code that was compiled at run time.

@@ -31,7 +31,7 @@ pub fn run(args: &RecordArgs) -> Result<i32, Failure> {
 
 async fn record(args: &RecordArgs) -> Result<i32, Failure> {
     // Everything that can be refused is refused before anything is begun.
-    let options = setup::check(args)?;
+    let mut options = setup::check(args)?;
     setup::check_targets(&options)?;
     let facts = preflight().map_err(|error| Failure::Host(error.into()))?;
     setup::check_host(&options, &facts)?;
@@ -48,6 +48,8 @@ async fn record(args: &RecordArgs) -> Result<i32, Failure> {
             return Err(error.into());
         }
     };
+    let is_ours = directory.is_ours() && summary_file.as_ref().is_none_or(SummaryFile::is_ours);
+    options.overrides_permissions = !is_ours;
     let open_files = open_files::raise_open_file_limit();
     let mut signals = Signals::take()
         .context("cannot listen to signals")

@@ -14,7 +14,8 @@ use crate::cache;
 use crate::commands::Failure;
 use crate::commands::cli::RecordArgs;
 use crate::output::{
-    CostIndex, FrameIndex, HostIndex, Index, JitIndex, LedgerIndex, from_unix_ns, rfc3339,
+    CostIndex, FrameIndex, HostIndex, Index, JitIndex, LedgerIndex, ParsersIndex, from_unix_ns,
+    rfc3339,
 };
 use crate::probe::host::HostFacts;
 use crate::probe::host::cgroup::{CgroupError, CgroupMounts};
@@ -52,6 +53,7 @@ pub fn check(args: &RecordArgs) -> Result<Options, Failure> {
         memory_bytes: args.memory,
         cache: cache(args),
         debug_servers: debug_servers(args.debuginfod.as_deref(), |name| env::var_os(name))?,
+        overrides_permissions: false,
         drain_interval: args.test.drain,
         fault_kernel_stack: args.test.fault.is_some(),
     };
@@ -223,7 +225,7 @@ pub fn index(recording: &Recording, facts: &HostFacts) -> Index {
         cost: CostIndex::new(recording.cost(), 0),
         unwind_tables: recording.tables.into(),
         jit: JitIndex::new(recording.jit, recording.symbol_stats().jit),
-        parsers: recording.symbol_stats().into(),
+        parsers: ParsersIndex::new(recording.symbol_stats(), recording.tables),
         verification: recording.verified.as_ref().map(Into::into),
         files: Vec::new(),
         unfinished: None,

@@ -1,12 +1,16 @@
 //! What happens once, until the timers run.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime};
+
+use tokio::io::unix::AsyncFd;
 
 use super::super::attribution::Attribution;
 use super::super::command::HeldCommand;
 use super::super::error::{SessionError, system};
 use super::super::jit::JitCode;
 use super::super::options::{Options, Scope};
+use super::super::rights;
 use super::super::scope::{self, TargetError};
 use super::super::starting::{
     bring_into_scope, load, open_cache, open_file_limit, shares, start_symbolizer, start_unwinding,
@@ -52,8 +56,20 @@ impl Running {
         };
         let watched = bring_into_scope(&options.scope, &programs, &targets, command.as_ref())?;
         let cache = open_cache(&options);
-        let mut unwinding =
-            start_unwinding(&options, &programs, &settings, &shares, cache.as_ref())?;
+        let kept_rights = rights::to_keep(&options);
+        let mut unwinding = start_unwinding(
+            &options,
+            &programs,
+            &settings,
+            &shares,
+            cache.as_ref(),
+            kept_rights,
+        )?;
+        let symbolizer =
+            start_symbolizer(&options, &shares, &programs, cache.as_ref(), kept_rights)?;
+        // Both open and raise first what needs more rights. Whoever comes later
+        // inherits ours.
+        rights::give_up_all_but(kept_rights);
         let verification = if options.wants_tables() && options.check_every > 0 {
             let started = Verification::start(shares.checks_bytes);
             Some(started.map_err(system("start the check of the walk"))?)
@@ -74,7 +90,6 @@ impl Running {
             unwinding.expect(&present);
         }
         let _lost_before_the_start = hear(&mut sideband, &mut table, unwinding.as_mut());
-        let symbolizer = start_symbolizer(&options, &shares, &programs, cache.as_ref())?;
         let event_error = |error| SessionError::Event {
             event: options.event,
             error,
@@ -86,13 +101,7 @@ impl Running {
             &facts.online_cpus,
         )
         .map_err(event_error)?;
-        let mut ends = Vec::new();
-        for target in &targets {
-            let Ok(pidfd) = scope::pidfd(target.pid) else {
-                return Err(TargetError::NoProcess(target.pid).into());
-            };
-            ends.push(watch(pidfd)?);
-        }
+        let mut ends = watch_all(&targets)?;
         let times_at_start = cpus::times().map_err(system("read /proc/stat"))?;
         let (start, started) = (SystemTime::now(), Instant::now());
         timers.start().map_err(event_error)?;
@@ -131,6 +140,18 @@ impl Running {
             cache,
         })
     }
+}
+
+/// Descriptors that tell of the end of each of these.
+fn watch_all(targets: &[scope::Target]) -> Result<Vec<AsyncFd<OwnedFd>>, SessionError> {
+    let mut ends = Vec::new();
+    for target in targets {
+        let Ok(pidfd) = scope::pidfd(target.pid) else {
+            return Err(TargetError::NoProcess(target.pid).into());
+        };
+        ends.push(watch(pidfd)?);
+    }
+    Ok(ends)
 }
 
 /// The processes that were asked for by ID.

@@ -1,6 +1,7 @@
 //! Building unwind tables, on threads of their own: one for small files, which
 //! are many, quickly done and in most stacks, and one for the large ones, for
-//! which nobody else should have to wait.
+//! which nobody else should have to wait. Each has a child without rights, which
+//! does the building.
 //!
 //! Of a file no more is read than its table is made of, and what is held at a
 //! time has a bound: a file that needs more gets no table.
@@ -12,8 +13,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread;
 
+use super::maker::Maker;
 use crate::cache::{Cache, Key, Kind};
-use crate::object::unwind::{self, BuildError, Table};
+use crate::isolation::rights;
+use crate::object::unwind::Table;
 use crate::object::{FileId, PinnedFile};
 
 /// A table to be built. Ordered by the size of the file.
@@ -56,6 +59,8 @@ pub(super) struct Built {
     pub made: Made,
     /// Whether an earlier recording had made it.
     pub was_cached: bool,
+    /// Children that were lost before.
+    pub deaths: u64,
 }
 
 /// What could be made of a file.
@@ -102,9 +107,9 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// Starts the threads, which hold so many bytes together, and look first for
-    /// what an earlier recording built.
-    pub fn start(max_bytes: u64, cache: Option<&Arc<Cache>>) -> io::Result<Self> {
+    /// Starts the threads, whose children hold so many bytes together, and which
+    /// look first for what an earlier recording built. They keep these rights.
+    pub fn start(max_bytes: u64, cache: Option<&Arc<Cache>>, kept_rights: u64) -> io::Result<Self> {
         let (deliver, built) = mpsc::sync_channel(MAX_READY);
         let start = |name: &str, parts: u64, deliver: SyncSender<Built>| {
             let (orders, ordered) = mpsc::channel();
@@ -113,8 +118,13 @@ impl Builder {
             thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(move || {
+                    // The child is as eager as the thread that starts it.
                     hurry();
-                    build_all(&ordered, &deliver, max_bytes, cache.as_deref());
+                    let maker = Maker::start(max_bytes);
+                    if let Err(error) = rights::keep_only(kept_rights) {
+                        tracing::debug!(%error, "rights cannot be given up");
+                    }
+                    build_all(&ordered, &deliver, maker, cache.as_deref());
                 })
                 .map(|_| orders)
         };
@@ -168,7 +178,7 @@ fn hurry() {
 fn build_all(
     orders: &Receiver<Order>,
     deliver: &SyncSender<Built>,
-    max_bytes: u64,
+    mut maker: Maker,
     cache: Option<&Cache>,
 ) {
     let mut waiting = BinaryHeap::new();
@@ -189,15 +199,16 @@ fn build_all(
         let known = kept.as_ref().and_then(|(cache, key)| cache.get(key));
         let known = known.and_then(|bytes| Table::decode(&bytes));
         let was_cached = known.is_some();
-        let made = known.map_or_else(|| build(&order.file, max_bytes), Made::Table);
-        let to_keep = match (&made, kept) {
-            (Made::Table(table), Some(kept)) if !was_cached => Some((table.encode(), kept)),
-            _ => None,
+        let (made, encoded) = match known {
+            Some(table) => (Made::Table(table), None),
+            None => maker.make(&order.file),
         };
+        let to_keep = encoded.zip(kept);
         let built = Built {
             file: order.file.id,
             made,
             was_cached,
+            deaths: maker.take_deaths(),
         };
         if deliver.send(built).is_err() {
             return;
@@ -206,68 +217,5 @@ fn build_all(
         if let Some((bytes, (cache, key))) = to_keep {
             cache.put(&key, &bytes);
         }
-    }
-}
-
-fn build(file: &PinnedFile, max_bytes: u64) -> Made {
-    let path = file.path.display();
-    let contents = match file.contents() {
-        Ok(contents) => contents,
-        Err(error) => {
-            tracing::debug!(%path, %error, "cannot be read for its table");
-            return Made::Refused;
-        }
-    };
-    let built = unwind::build_within(&contents, max_bytes);
-    if contents.has_failed() {
-        tracing::debug!(%path, "cannot be read to its end for its table");
-        return Made::Refused;
-    }
-    match built {
-        Ok(table) => Made::Table(table),
-        Err(error) => {
-            tracing::debug!(%path, %error, "no unwind table");
-            match error {
-                BuildError::NoRoom(_) => Made::Refused,
-                _ => Made::Nothing,
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a panic is the failure report")]
-
-    use std::fs::File;
-
-    use super::*;
-
-    fn own_program() -> PinnedFile {
-        let path = std::env::current_exe().unwrap();
-        let file = File::open(&path).unwrap();
-        PinnedFile::new(FileId::default(), path, None, file)
-    }
-
-    #[test]
-    fn the_table_is_the_same_however_the_file_is_read() {
-        let file = own_program();
-        let Made::Table(table) = build(&file, u64::MAX) else {
-            panic!("no table of this program");
-        };
-        let bytes = std::fs::read(&file.path).unwrap();
-        assert_eq!(table, unwind::build(&bytes).unwrap());
-    }
-
-    #[test]
-    fn what_would_take_more_than_there_is_room_for_is_refused_and_not_taken_for_nothing() {
-        let file = own_program();
-        let enough = [10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30]
-            .into_iter()
-            .find(|power| matches!(build(&file, 1 << power), Made::Table(_)));
-        let enough = enough.unwrap();
-        assert!(enough > 14, "a table of {enough} bits");
-        assert!(matches!(build(&file, 1 << (enough - 3)), Made::Refused));
-        assert!(matches!(build(&file, 0), Made::Refused));
     }
 }

@@ -16,6 +16,7 @@ use crate::probe::{NoRoom, Part, WalkedBy};
 impl Unwinding {
     /// Takes what was built.
     pub(super) fn take(&mut self, built: Built) {
+        self.counts.builder_deaths += built.deaths;
         let state = match built.made {
             Made::Nothing => State::None,
             Made::Refused => {

@@ -8,6 +8,8 @@
 mod builder;
 mod heat;
 mod loading;
+mod maker;
+mod service;
 mod walk;
 
 use std::collections::HashMap;
@@ -20,6 +22,7 @@ use sampler_common::unwind::x86_64::Rule;
 use sampler_common::{Ending, StackCopy, TablePlace};
 
 use self::builder::Builder;
+pub use self::service::TABLES_SERVICE;
 pub(super) use self::walk::Copied;
 use self::walk::{Code, Walked};
 use crate::cache::Cache;
@@ -93,6 +96,8 @@ pub struct TableCounts {
     pub evicted: u64,
     /// Tables that found no room here either.
     pub dropped: u64,
+    /// Children that were lost over a file.
+    pub builder_deaths: u64,
 }
 
 impl TableCounts {
@@ -135,17 +140,18 @@ pub struct Unwinding {
 impl Unwinding {
     /// Starts the threads that build tables. `foresees` says whether files that
     /// are mapped later may be those of processes in scope; tables of earlier
-    /// recordings are taken from the cache.
+    /// recordings are taken from the cache. The threads keep these rights.
     pub fn start(
         tables: Tables,
         room: TableRoom,
         max_frames: u32,
         foresees: bool,
         cache: Option<&Arc<Cache>>,
+        kept_rights: u64,
     ) -> io::Result<Self> {
         Ok(Self {
             tables,
-            builder: Builder::start(room.builders_bytes, cache)?,
+            builder: Builder::start(room.builders_bytes, cache, kept_rights)?,
             files: HashMap::new(),
             vdso: symbolize::pin_vdso().ok(),
             max_frames,

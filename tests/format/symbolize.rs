@@ -306,7 +306,7 @@ pub fn what_does_not_fit_together_is_refused() {
             "comment 2 has the string 17 of 17",
         ),
         (
-            refused(|profile| profile.string_table[0] = "x".to_owned()),
+            refused(|profile| "x".clone_into(&mut profile.string_table[0])),
             "its string table does not begin with the empty string",
         ),
         (

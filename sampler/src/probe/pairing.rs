@@ -103,7 +103,10 @@ mod tests {
             vec![map(1, 0, Some(9)), map(1, 3, None)],
             vec![map(1, 3, None), map(1, 0, Some(9))],
         ] {
-            assert_eq!(paired(&mut Pairing::default(), told), [both.clone()]);
+            assert_eq!(
+                paired(&mut Pairing::default(), told),
+                std::slice::from_ref(&both)
+            );
         }
         let without_build_id = vec![
             map(1, 3, None),

@@ -225,11 +225,11 @@ mod tests {
         KeptNames::new(Some(Arc::new(Cache::open(cache).unwrap())))
     }
 
-    fn sought() -> Option<Sought> {
-        Some(Sought {
+    fn sought() -> Sought {
+        Sought {
             build_id: [7; 20].into(),
             link: None,
-        })
+        }
     }
 
     #[test]
@@ -240,14 +240,19 @@ mod tests {
         let mut first = kept(&cache);
         assert!(first.take(&pin, &[1, 2], &debug_files).is_empty());
         let found = [(1, frames("f")), (2, Named::from([]))];
-        first.add(pin.id, found.into_iter(), sought(), false);
+        first.add(pin.id, found.into_iter(), Some(sought()), false);
         first.keep(&debug_files);
         let mut second = kept(&cache);
         let taken = second.take(&pin, &[1, 2, 3], &debug_files);
         assert_eq!(taken[&1], frames("f"));
         assert!(taken[&2].is_empty());
         assert_eq!((taken.len(), second.taken), (2, 2));
-        second.add(pin.id, [(3, frames("g"))].into_iter(), sought(), false);
+        second.add(
+            pin.id,
+            [(3, frames("g"))].into_iter(),
+            Some(sought()),
+            false,
+        );
         second.keep(&debug_files);
         let taken = kept(&cache).take(&pin, &[1, 2, 3], &debug_files);
         assert_eq!(taken.len(), 3);
@@ -260,7 +265,12 @@ mod tests {
         let (pin, cache) = (pin(), folder.path().join("cache"));
         let mut first = kept(&cache);
         first.take(&pin, &[1], &debug_files);
-        first.add(pin.id, [(1, frames("f"))].into_iter(), sought(), false);
+        first.add(
+            pin.id,
+            [(1, frames("f"))].into_iter(),
+            Some(sought()),
+            false,
+        );
         first.keep(&debug_files);
         let directory: PathBuf = folder.path().join(".build-id/07");
         fs::create_dir_all(&directory).unwrap();
@@ -275,7 +285,7 @@ mod tests {
         let (pin, cache) = (pin(), folder.path().join("cache"));
         let mut first = kept(&cache);
         first.take(&pin, &[1], &debug_files);
-        first.add(pin.id, [(1, frames("f"))].into_iter(), sought(), true);
+        first.add(pin.id, [(1, frames("f"))].into_iter(), Some(sought()), true);
         first.keep(&debug_files);
         assert!(kept(&cache).take(&pin, &[1], &debug_files).is_empty());
     }

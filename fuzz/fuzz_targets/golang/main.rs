@@ -10,8 +10,8 @@
 mod cost;
 #[path = "../../../tests/unwind/elf.rs"]
 mod elf;
-#[path = "../../../tests/symbolize/go_table.rs"]
-mod go_table;
+#[path = "../../../tests/symbolize/go_program.rs"]
+mod go_program;
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ fuzz_target!(|input: &[u8]| {
     } else if let Some((header, rest)) = rest.split_at_checked(HEADER_BYTES) {
         let data_bytes = usize::from(u16::from_le_bytes([header[0], header[1]]));
         let (data, table) = rest.split_at(data_bytes.min(rest.len()));
-        let file = go_table::program(table, data, shape & SECTIONS != 0);
+        let file = go_program::program(table, data, shape & SECTIONS != 0);
         check(&file, &addresses);
     }
 });
@@ -55,8 +55,9 @@ fuzz_target!(|input: &[u8]| {
 /// The start of the code, those that the end of an input says, and some more.
 fn addresses(input: &[u8]) -> Vec<u64> {
     let told = input.rchunks_exact(2).take(ADDRESSES);
-    let told = told.map(|pair| go_table::CODE + u64::from(u16::from_le_bytes([pair[0], pair[1]])));
-    let near = (0..ADDRESSES as u64).map(|step| go_table::CODE + step * step);
+    let told =
+        told.map(|pair| go_program::CODE + u64::from(u16::from_le_bytes([pair[0], pair[1]])));
+    let near = (0..ADDRESSES as u64).map(|step| go_program::CODE + step * step);
     told.chain(near).chain([0, u64::MAX]).collect()
 }
 

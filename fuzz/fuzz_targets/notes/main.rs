@@ -64,6 +64,10 @@ fn is_of(found: Option<&BuildId>, input: &[u8]) {
 }
 
 /// As `pread` does, and as short as it may.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "who reads a file expects failures"
+)]
 fn read(file: &[u8], offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
     let rest = usize::try_from(offset)
         .ok()

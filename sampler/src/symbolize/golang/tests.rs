@@ -2,13 +2,16 @@
 
 #[path = "../../../../tests/unwind/elf.rs"]
 mod elf;
+#[path = "../../../../tests/symbolize/go_program.rs"]
+mod go_program;
 #[path = "../../../../tests/symbolize/go_table.rs"]
 mod go_table;
 
 use proptest::prelude::*;
 
 use super::*;
-use go_table::{CODE, Function as Made, MAGICS, TABLE, program, table};
+use go_program::{CODE, MAGICS, TABLE, program};
+use go_table::{Function as Made, table};
 
 /// `outer` with two levels of inlined calls, then a function without lines.
 fn functions() -> Vec<Made> {

@@ -5,10 +5,13 @@ use super::Seed;
 
 #[path = "../../../../tests/unwind/elf.rs"]
 mod elf;
+#[path = "../../../../tests/symbolize/go_program.rs"]
+mod go_program;
 #[path = "../../../../tests/symbolize/go_table.rs"]
 mod go_table;
 
-use go_table::{Function, MAGICS, program, table};
+use go_program::{MAGICS, program};
+use go_table::{Function, table};
 
 /// The first byte of an input: a file as it is, or a table; with section
 /// headers.

@@ -2,7 +2,7 @@
 //!
 //! A directory of entries, each a file of its own that is written under another
 //! name and renamed when whole. What an entry is about stands in its name
-//! ([`Key`]); what follows its [`header`] is whoever's that put it there.
+//! ([`Key`]); what follows its header is whoever's that put it there.
 //!
 //! The directory belongs to this user alone, so an entry is what some recording
 //! of theirs wrote, or is damaged, which its checksum tells. It was worked out

@@ -75,9 +75,11 @@ impl Function {
             return None;
         }
         let field = |index: usize| word(record, start_bytes + 4 * index, 4) as u32;
-        (word(record, 0, start_bytes) == listed_start).then_some(Self {
+        let end = start(memory, layout, index + 1)?;
+        let is_sound = word(record, 0, start_bytes) == listed_start && listed_start < end;
+        is_sound.then_some(Self {
             start: listed_start,
-            end: start(memory, layout, index + 1)?,
+            end,
             name: field(0),
             files: field(4),
             lines: field(5),

@@ -18,6 +18,7 @@ mod ledger;
 mod lifecycle;
 mod memory;
 mod names;
+mod ordinary;
 mod outcomes;
 mod outputs;
 mod rights;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         hostile::trials(),
         jit::trials(),
         hostile_maps::trials(),
+        ordinary::trials(),
         outcomes::trials(),
         tables::trials(),
         cache::trials(),

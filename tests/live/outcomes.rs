@@ -265,13 +265,13 @@ fn truncated_unmapped_address() -> Verdict {
         "unmapped_address",
     )?;
     let (_, profile) = recording.only("badstack")?;
-    // The address that is no code is nobody's frame.
-    let most = profile
-        .samples
-        .iter()
-        .filter(|sample| sample.holds("bad_loop"))
-        .map(Sample::user_frames)
-        .max();
-    ensure!(most == Some(1), "{most:?} frames of a stack with one");
+    // The address that is no code is nobody's frame. At its first and its last
+    // instruction the loop still has its caller's frame pointer, and whole stacks.
+    let in_loop = profile.count(|sample| sample.holds("bad_loop"));
+    let alone = profile.count(|sample| sample.holds("bad_loop") && sample.user_frames() == 1);
+    ensure!(
+        alone > 0 && alone * 100 >= in_loop * 98,
+        "{alone} of {in_loop} stacks in the loop have one frame"
+    );
     Ok(())
 }

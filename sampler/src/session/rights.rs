@@ -4,6 +4,7 @@
 use super::options::{Options, Scope};
 use crate::isolation::rights;
 use crate::probe::host::privilege::{Capability, CapabilitySet, Privilege};
+use crate::probe::host::sysctl::Sysctls;
 
 /// `CAP_DAC_OVERRIDE`, `CAP_FOWNER` and `CAP_KILL`: the kernel's bits.
 const DAC_OVERRIDE: u32 = 1;
@@ -21,11 +22,11 @@ const ALWAYS: [Capability; 6] = [
     Capability::CheckpointRestore,
 ];
 
-/// The capabilities to keep, one bit each; all where it is not known which there
-/// are.
-pub(super) fn to_keep(options: &Options) -> u64 {
+/// The capabilities to keep on this host, one bit each; all where it is not known
+/// which there are.
+pub(super) fn to_keep(options: &Options, sysctls: &Sysctls) -> u64 {
     match Privilege::read() {
-        Ok(privilege) => kept(options, privilege.effective),
+        Ok(privilege) => kept(options, privilege.effective, sysctls),
         Err(_) => u64::MAX,
     }
 }
@@ -38,11 +39,11 @@ pub(super) fn give_up_all_but(kept: u64) {
 }
 
 /// The capabilities to keep of these.
-fn kept(options: &Options, effective: CapabilitySet) -> u64 {
+fn kept(options: &Options, effective: CapabilitySet, sysctls: &Sysctls) -> u64 {
     let mut kept = ALWAYS.iter().fold(0, |kept, one| kept | 1 << *one as u32);
     // It may be what stands for some of those.
     let stands_in = |one: &Capability| effective.grants(*one) && !effective.has(*one);
-    if ALWAYS.iter().any(stands_in) {
+    if ALWAYS.iter().any(stands_in) || sysctls.restricts_events_to_admins() {
         kept |= 1 << Capability::SysAdmin as u32;
     }
     if options.overrides_permissions {
@@ -64,13 +65,20 @@ mod tests {
 
     const ROOT: CapabilitySet = CapabilitySet::ALL;
 
+    fn usual() -> Sysctls {
+        Sysctls {
+            perf_event_paranoid: Some(2),
+            ..Sysctls::default()
+        }
+    }
+
     fn has(set: u64, bit: u32) -> bool {
         set >> bit & 1 == 1
     }
 
     #[test]
     fn what_only_the_start_needs_is_given_up() {
-        let kept = kept(&example(), ROOT);
+        let kept = kept(&example(), ROOT, &usual());
         for bit in [
             DAC_OVERRIDE,
             FOWNER,
@@ -87,9 +95,22 @@ mod tests {
     #[test]
     fn the_one_that_stands_for_others_is_kept_where_it_does() {
         let admin = Capability::SysAdmin as u32;
-        assert!(has(kept(&example(), CapabilitySet(1 << admin)), admin));
+        assert!(has(
+            kept(&example(), CapabilitySet(1 << admin), &usual()),
+            admin
+        ));
         let without = ROOT.without(Capability::Perfmon);
-        assert!(has(kept(&example(), without), admin));
+        assert!(has(kept(&example(), without, &usual()), admin));
+    }
+
+    #[test]
+    fn kernels_that_let_only_admins_open_events_have_one() {
+        let restricted = Sysctls {
+            perf_event_paranoid: Some(3),
+            ..usual()
+        };
+        let kept = kept(&example(), ROOT, &restricted);
+        assert!(has(kept, Capability::SysAdmin as u32));
     }
 
     #[test]
@@ -98,11 +119,11 @@ mod tests {
             scope: Scope::Command(vec![OsString::from("true")]),
             ..example()
         };
-        assert!(has(kept(&command, ROOT), KILL));
+        assert!(has(kept(&command, ROOT, &usual()), KILL));
         let foreign = Options {
             overrides_permissions: true,
             ..example()
         };
-        assert!(has(kept(&foreign, ROOT), DAC_OVERRIDE));
+        assert!(has(kept(&foreign, ROOT, &usual()), DAC_OVERRIDE));
     }
 }

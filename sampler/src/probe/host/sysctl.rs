@@ -34,6 +34,14 @@ impl Sysctls {
     }
 }
 
+impl Sysctls {
+    /// Whether `CAP_PERFMON` is not enough for events: kernels of Debian and its
+    /// descendants know a 3, which the kernel's own sources do not.
+    pub fn restricts_events_to_admins(&self) -> bool {
+        self.perf_event_paranoid.is_some_and(|value| value > 2)
+    }
+}
+
 fn kernel(name: &str) -> Option<i64> {
     let text = small_file::read_text(format!("/proc/sys/kernel/{name}")).ok()?;
     text.trim().parse().ok()

@@ -56,7 +56,7 @@ impl Running {
         };
         let watched = bring_into_scope(&options.scope, &programs, &targets, command.as_ref())?;
         let cache = open_cache(&options);
-        let kept_rights = rights::to_keep(&options);
+        let kept_rights = rights::to_keep(&options, &facts.sysctls);
         let mut unwinding = start_unwinding(
             &options,
             &programs,

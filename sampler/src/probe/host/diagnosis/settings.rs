@@ -34,6 +34,15 @@ pub(super) fn paranoid(facts: &HostFacts) -> Finding {
     let Some(value) = facts.sysctls.perf_event_paranoid else {
         return Finding::ok(item, "no such setting");
     };
+    if facts.sysctls.restricts_events_to_admins() && !has(facts, Capability::SysAdmin) {
+        return Finding::not_ok(
+            item,
+            State::Warning,
+            value.to_string(),
+            "where the kernel knows this value, as Debian's do, events need CAP_SYS_ADMIN",
+            "sysctl -w kernel.perf_event_paranoid=2 (as root)",
+        );
+    }
     if has(facts, Capability::Perfmon) || value < 0 {
         return Finding::ok(item, format!("{value}, which does not bind this caller"));
     }

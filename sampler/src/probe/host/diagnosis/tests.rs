@@ -68,6 +68,19 @@ fn nobody_lacks_first_of_all_the_privilege() {
 }
 
 #[test]
+fn where_events_are_for_admins_it_says_so() {
+    let mut host = able_host();
+    host.sysctls.perf_event_paranoid = Some(3);
+    assert_eq!(finding(&host, "perf_event_paranoid").state, State::Ok);
+    let privilege = host.privilege.as_mut().unwrap();
+    privilege.euid = 1000;
+    privilege.effective = CapabilitySet::ALL.without(Capability::SysAdmin);
+    let finding = finding(&host, "perf_event_paranoid");
+    assert_eq!(finding.state, State::Warning);
+    assert!(finding.fix.unwrap().contains("=2"));
+}
+
+#[test]
 fn two_capabilities_suffice_to_record_and_the_others_are_losses() {
     let mut host = able_host();
     let privilege = host.privilege.as_mut().unwrap();

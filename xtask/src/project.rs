@@ -61,11 +61,19 @@ pub fn output(command: &mut Command) -> Result<String> {
 /// Builds the profiler as people run it, and says where it is.
 pub fn release_sampler() -> Result<PathBuf> {
     let root = root();
-    run(
-        Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["build", "--release", "--package", "sampler", "--target-dir"])
-            .arg(root.join("target"))
-            .current_dir(&root),
-    )?;
+    let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build
+        .args(["build", "--release", "--package", "sampler", "--target-dir"])
+        .arg(root.join("target"))
+        .current_dir(&root);
+    // What cargo says of this task's own package is no concern of that build: some
+    // crates are built anew when it changes.
+    let own = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(own) {
+            build.env_remove(name);
+        }
+    }
+    run(&mut build)?;
     Ok(root.join("target/release/sampler"))
 }

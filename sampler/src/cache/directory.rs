@@ -228,6 +228,12 @@ mod tests {
         Key::of(Kind::Table, &pin).unwrap()
     }
 
+    /// Where the entry of `key(1)` is.
+    fn entry_path(directory: &Path) -> PathBuf {
+        let name = key(1).file_name().unwrap();
+        directory.join(std::ffi::OsStr::from_bytes(name.to_bytes()))
+    }
+
     fn names(directory: &Path) -> Vec<OsString> {
         let entries = fs::read_dir(directory).unwrap();
         entries.map(|entry| entry.unwrap().file_name()).collect()
@@ -266,10 +272,7 @@ mod tests {
     fn nothing_but_a_file_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
-        let name = key(1).file_name().unwrap();
-        let path = folder
-            .path()
-            .join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+        let path = entry_path(folder.path());
         std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
         assert_eq!(cache.get(&key(1)), None);
         fs::remove_file(&path).unwrap();
@@ -300,10 +303,7 @@ mod tests {
     fn nothing_half_written_stays() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
-        let name = key(1).file_name().unwrap();
-        let path = folder
-            .path()
-            .join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+        let path = entry_path(folder.path());
         // A directory cannot be replaced by a file.
         fs::create_dir(&path).unwrap();
         cache.put(&key(1), b"one");

@@ -41,6 +41,7 @@ pub enum Bench {
 
 /// Runs the measurement.
 pub fn run(bench: &Bench) -> Result<()> {
+    heed_interrupts();
     match bench {
         Bench::Overhead(args) => overhead::run(args),
         Bench::Slowdown(args) => slowdown::run(args),
@@ -50,4 +51,11 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::Walk(args) => walk::run(args),
         Bench::Naming(args) => naming::run(args),
     }
+}
+
+/// Profilers are ended by SIGINT. A shell has what it starts in the background
+/// ignore it, and whoever is started with it ignored leaves it so.
+fn heed_interrupts() {
+    // SAFETY: the default action is no code of ours.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
 }

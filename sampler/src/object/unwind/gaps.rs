@@ -15,7 +15,7 @@ use sampler_common::unwind::{PackedRule, aarch64, x86_64};
 
 use super::flow::{self, Gap, Run};
 use super::image::Image;
-use super::landmark::{Landmark, landmark, takes_stack};
+use super::landmark::{Landmark, bytes_before_landmark, landmark, takes_stack};
 use super::padding::is_padding;
 use super::parse::{Entry, unsupported};
 use super::room::Room;
@@ -281,10 +281,11 @@ impl<'i, 'a> Gaps<'i, 'a> {
             return;
         }
         rows.push(base, current);
-        let mut scanned = 0;
+        let machine = self.image.machine;
+        let mut scanned = bytes_before_landmark(machine, code);
         while let Some(rest) = code.get(scanned..).filter(|rest| !rest.is_empty()) {
             let here = base + scanned as u32;
-            let (landmark, bytes) = landmark(self.image.machine, rest);
+            let (landmark, bytes) = landmark(machine, rest);
             let after = here + bytes as u32;
             match landmark {
                 Some(Landmark::Trampoline) => {
@@ -304,7 +305,7 @@ impl<'i, 'a> Gaps<'i, 'a> {
                 }
                 Some(Landmark::Epilogue { .. }) | None => {}
             }
-            scanned += bytes;
+            scanned += bytes + bytes_before_landmark(machine, &rest[bytes..]);
         }
     }
 }

@@ -22,6 +22,28 @@ pub(super) enum Landmark {
     Trampoline,
 }
 
+/// Bytes of `code` that no landmark starts in.
+pub(super) fn bytes_before_landmark(machine: Machine, code: &[u8]) -> usize {
+    match machine {
+        Machine::X86_64 => {
+            // Two bytes of each tell nearly all other code from them.
+            let starts = |pair: &[u8]| {
+                matches!(
+                    pair,
+                    [0xf3, 0x0f]
+                        | [0x55, 0x48]
+                        | [0x5d | 0xc9, 0xc3]
+                        | [0x48, 0xc7]
+                        | [0xb8, 0x0f]
+                )
+            };
+            let found = code.windows(2).position(starts);
+            found.unwrap_or(code.len())
+        }
+        Machine::Aarch64 => 0,
+    }
+}
+
 const ENDBR64: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
 
 /// What `code`, which is not empty, starts with, and bytes to go on by.

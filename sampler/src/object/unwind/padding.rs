@@ -14,20 +14,49 @@ pub(super) fn has_long_nop(padding: &[u8]) -> bool {
     padding.windows(2).any(|pair| pair == [0x0f, 0x1f])
 }
 
+/// For each place in the last bytes of `code`, nearest to the end first, whether
+/// all from there on is fill: at 0 for the last byte alone.
+pub(super) fn padding_at_end<const BYTES: usize>(
+    machine: Machine,
+    code: &[u8],
+) -> impl Iterator<Item = bool> {
+    let mut is_fill = [false; BYTES];
+    // What fill ends in: its own opcode, or a displacement's upper byte.
+    let ends_in_fill = matches!(
+        (machine, code.last()),
+        (Machine::X86_64, Some(0x90 | 0xcc | 0)) | (Machine::Aarch64, Some(_))
+    );
+    let places = if ends_in_fill { BYTES.min(code.len()) } else { 0 };
+    for place in 0..places {
+        let filled = fill(machine, &code[code.len() - 1 - place..]);
+        // It ends where the code does, or where more fill begins.
+        is_fill[place] = filled.is_some_and(|bytes| match (place + 1).checked_sub(bytes) {
+            Some(0) => true,
+            Some(left) => is_fill[left - 1],
+            None => false,
+        });
+    }
+    is_fill.into_iter().take(places)
+}
+
 /// Bytes of fill that code starts with.
 pub(super) fn padding_bytes(machine: Machine, code: &[u8]) -> usize {
     let mut bytes = 0;
     while let Some(rest) = code.get(bytes..).filter(|rest| !rest.is_empty()) {
-        let filled = match machine {
-            Machine::X86_64 => x86_64(rest),
-            Machine::Aarch64 => aarch64(rest),
-        };
-        match filled {
+        match fill(machine, rest) {
             Some(filled) => bytes += filled,
             None => break,
         }
     }
     bytes
+}
+
+/// Bytes of the one piece of fill at the start of `bytes`.
+fn fill(machine: Machine, bytes: &[u8]) -> Option<usize> {
+    match machine {
+        Machine::X86_64 => x86_64(bytes),
+        Machine::Aarch64 => aarch64(bytes),
+    }
 }
 
 /// Bytes of one `nop` of any length, `int3` or zero at the start of `bytes`.

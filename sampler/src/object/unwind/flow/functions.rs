@@ -9,7 +9,7 @@ use sampler_common::unwind::x86_64::Rule;
 use super::function::{ALIGNMENT, Function, Reader};
 use crate::object::unwind::Machine;
 use crate::object::unwind::landmark::takes_stack;
-use crate::object::unwind::padding::{has_long_nop, is_padding};
+use crate::object::unwind::padding::{has_long_nop, is_padding, padding_at_end};
 
 /// Instructions that may be looked at for each byte of a gap: what hostile code
 /// can make its functions overlap.
@@ -121,13 +121,12 @@ impl Functions<'_> {
                 .checked_sub(bytes + 1)
                 .is_some_and(|last| self.known.is_claimed(last as u32))
         };
+        const LONGEST: usize = ALIGNMENT as usize - 1;
         follows(0)
-            || (1..ALIGNMENT as usize)
-                .filter(|bytes| *bytes <= before.len())
-                .any(|bytes| {
-                    let padding = &before[before.len() - bytes..];
-                    is_padding(Machine::X86_64, padding)
-                        && (follows(bytes) || has_long_nop(padding))
+            || padding_at_end::<LONGEST>(Machine::X86_64, before)
+                .zip(1..)
+                .any(|(is_padding, bytes)| {
+                    is_padding && (follows(bytes) || has_long_nop(&before[before.len() - bytes..]))
                 })
     }
 

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::os::unix::fs::MetadataExt as _;
 
-use crate::object::PinnedFile;
+use crate::object::{BuildId, PinnedFile};
 
 /// Longer build IDs than this are no hash, and would be long file names.
 const MAX_BUILD_ID_BYTES: usize = 32;
@@ -33,16 +33,25 @@ impl Kind {
 pub struct Key(String);
 
 impl Key {
-    /// Of a file; `None` if it has no build ID, or none that tells it from
-    /// others.
+    /// Of a file. It goes by its build ID, or by its place if it has none that
+    /// tells it from others; `None` if it cannot be looked at.
     pub fn of(kind: Kind, file: &PinnedFile) -> Option<Self> {
-        let build_id = file.build_id.as_ref()?;
-        if !(MIN_BUILD_ID_BYTES..=MAX_BUILD_ID_BYTES).contains(&build_id.0.len()) {
-            return None;
-        }
         let metadata = file.metadata().ok()?;
+        let build_id = file.build_id.as_ref();
+        let identity = match build_id.filter(|id| tells_apart(id)) {
+            Some(build_id) => build_id.to_string(),
+            // Whatever is written to it changes the time of its inode, which
+            // nobody can set.
+            None => format!(
+                "at-{:x}-{:x}-{:x}.{:x}",
+                metadata.dev(),
+                metadata.ino(),
+                metadata.ctime(),
+                metadata.ctime_nsec(),
+            ),
+        };
         Some(Self(format!(
-            "{}-{build_id}-{:x}-{:x}.{:x}-{}",
+            "{}-{identity}-{:x}-{:x}.{:x}-{}",
             kind.name(),
             metadata.len(),
             metadata.mtime(),
@@ -56,6 +65,10 @@ impl Key {
     }
 }
 
+fn tells_apart(build_id: &BuildId) -> bool {
+    (MIN_BUILD_ID_BYTES..=MAX_BUILD_ID_BYTES).contains(&build_id.0.len())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is the failure report")]
@@ -63,7 +76,7 @@ mod tests {
     use std::fs::File;
 
     use super::*;
-    use crate::object::{BuildId, FileId};
+    use crate::object::FileId;
 
     fn pin(build_id: Option<&[u8]>) -> PinnedFile {
         let file = File::open(std::env::current_exe().unwrap()).unwrap();
@@ -82,9 +95,37 @@ mod tests {
     }
 
     #[test]
-    fn what_no_build_id_tells_apart_has_no_key() {
+    fn what_no_build_id_tells_apart_goes_by_its_place() {
         for build_id in [None, Some(&[1; 7][..]), Some(&[1; 33]), Some(&[])] {
-            assert_eq!(Key::of(Kind::Table, &pin(build_id)), None);
+            let pin = pin(build_id);
+            let key = Key::of(Kind::Table, &pin).unwrap();
+            let metadata = pin.metadata().unwrap();
+            let place = format!("table-at-{:x}-{:x}-", metadata.dev(), metadata.ino());
+            assert!(key.0.starts_with(&place), "{}", key.0);
+            assert!(!key.0.contains('/') && key.0.len() < 200, "{}", key.0);
         }
+    }
+
+    #[test]
+    fn another_content_is_another_key_whatever_its_owner_says_of_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "one").unwrap();
+        let key = || {
+            let file = File::open(&path).unwrap();
+            let pin = PinnedFile::new(FileId::default(), "/program".into(), None, file);
+            (Key::of(Kind::Table, &pin).unwrap(), pin.metadata().unwrap())
+        };
+        let (before, metadata) = key();
+        // The kernel's clock for files goes by ticks.
+        let mut after = (before.clone(), metadata.clone());
+        while after.1.ctime_nsec() == metadata.ctime_nsec() {
+            std::fs::write(&path, "two").unwrap();
+            let file = File::options().write(true).open(&path).unwrap();
+            file.set_modified(metadata.modified().unwrap()).unwrap();
+            after = key();
+        }
+        assert_eq!(after.1.mtime_nsec(), metadata.mtime_nsec());
+        assert_ne!(after.0, before);
     }
 }

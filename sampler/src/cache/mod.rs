@@ -7,7 +7,9 @@
 //! The directory belongs to this user alone, so an entry is what some recording
 //! of theirs wrote, or is damaged, which its checksum tells. It was worked out
 //! from a file of the same owner, size and time of change: nobody can put names
-//! of their choice into another user's programs by copying a build ID.
+//! of their choice into another user's programs by copying a build ID. A file
+//! without one goes by its device, its inode and the time of its last change in
+//! any way.
 //!
 //! Another build of the profiler may work out something else, so the header
 //! says which build it was, and what others wrote is not taken.

@@ -14,6 +14,7 @@ mod child;
 mod confinement;
 mod filter;
 mod landlock;
+pub mod niceness;
 pub mod rights;
 mod serve;
 

@@ -37,13 +37,12 @@ const TICKS_A_LOOK: u64 = 16;
 const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
 /// How long looks are taken as often as can be at the start.
 const LEARNING: Duration = Duration::from_secs(1);
-/// Time between two looks for unwind tables that were built.
-const TABLES: Duration = Duration::from_millis(2);
 /// The shortest time between two looks at the process events that woke us: what
 /// comes in faster is taken together.
 const LISTEN_PAUSE: Duration = Duration::from_millis(2);
 /// Time between two looks at the memory while tables are built.
 const MEASURE: Duration = Duration::from_millis(10);
+
 /// Why a recording ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -91,7 +90,6 @@ pub struct Running {
     started: Instant,
     times_at_start: Vec<cpus::CpuTime>,
     interval: Duration,
-    measured: Instant,
     cache: Option<Arc<Cache>>,
 }
 
@@ -118,6 +116,8 @@ impl Running {
         let mut next_look = tokio::time::Instant::now() + LOOK.0;
         let mut rings = self.ring_readiness()?;
         let mut next_listen = tokio::time::Instant::now();
+        let tables = self.unwinding.as_ref().map(Unwinding::ready);
+        let tables = tables.unwrap_or_default();
         let targets = std::mem::take(&mut self.targets);
         let all_ended = wait_for_all(&targets);
         let mut all_ended = std::pin::pin!(all_ended);
@@ -127,6 +127,7 @@ impl Running {
                 () = &mut stop => return Ok(Ended::Stopped),
                 () = sleep_until(deadline) => return Ok(Ended::Duration),
                 () = &mut all_ended, if !targets.is_empty() => break,
+                () = tables.notified() => self.load_tables(),
                 () = tokio::time::sleep_until(next_drain) => {
                     self.drain();
                     next_drain = tokio::time::Instant::now() + self.interval;
@@ -150,7 +151,9 @@ impl Running {
                     self.listen();
                     next_listen = tokio::time::Instant::now() + LISTEN_PAUSE;
                 }
-                () = tokio::time::sleep(TABLES), if self.waits_for_tables() => self.load_tables(),
+                () = tokio::time::sleep(MEASURE), if self.waits_for_tables() => {
+                    cost::rss_bytes();
+                }
                 _ = housekeeping.tick() => {
                     if self.keep_house() {
                         rings = self.ring_readiness()?;
@@ -230,10 +233,6 @@ impl Running {
             && unwinding.take_built()
         {
             self.attribution.walk_waiting(unwinding);
-        }
-        if self.measured.elapsed() >= MEASURE {
-            self.measured = Instant::now();
-            cost::rss_bytes();
         }
     }
 

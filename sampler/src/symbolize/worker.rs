@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::cache::Cache;
-use crate::isolation::rights;
+use crate::isolation::{niceness, rights};
 use crate::object::PinnedFile;
 
 use super::debug_files::DebugFiles;
@@ -131,6 +131,7 @@ impl Symbolizer {
         let thread = thread::Builder::new()
             .name("symbolize".to_owned())
             .spawn(move || {
+                niceness::set(niceness::NAMES);
                 let mut worker = {
                     // Dropped when all is answered, and by a panic too.
                     let _ends: Sender<()> = ends;

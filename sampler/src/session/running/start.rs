@@ -18,6 +18,7 @@ use super::super::starting::{
 use super::super::verification::Verification;
 use super::super::waiting::watch;
 use super::{Running, hear};
+use crate::isolation::niceness;
 use crate::probe::host::{HostFacts, cpus};
 use crate::probe::{Sideband, Timers};
 use crate::process::{ProcessTable, Procfs};
@@ -54,6 +55,8 @@ impl Running {
             }
             _ => None,
         };
+        // After the command, which has its user's.
+        niceness::set(niceness::SAMPLING);
         let watched = bring_into_scope(&options.scope, &programs, &targets, command.as_ref())?;
         let cache = open_cache(&options);
         let kept_rights = rights::to_keep(&options, &facts.sysctls);
@@ -85,8 +88,9 @@ impl Running {
             .map_err(system("read /proc"))?;
 
         // Whatever ran before may never be sampled; what was asked for will be.
+        // A command that waits for its start is still a copy of this program.
         let present = table.take_new_files();
-        if let (Some(_), Some(unwinding)) = (&watched, &mut unwinding) {
+        if let (Some(_), None, Some(unwinding)) = (&watched, &command, &mut unwinding) {
             unwinding.expect(&present);
         }
         let _lost_before_the_start = hear(&mut sideband, &mut table, unwinding.as_mut());
@@ -136,7 +140,6 @@ impl Running {
             start,
             started,
             times_at_start,
-            measured: started,
             cache,
         })
     }

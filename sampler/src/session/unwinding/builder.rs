@@ -13,9 +13,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread;
 
+use tokio::sync::Notify;
+
 use super::maker::Maker;
 use crate::cache::{Cache, Key, Kind};
-use crate::isolation::rights;
+use crate::isolation::{niceness, rights};
 use crate::object::unwind::Table;
 use crate::object::{FileId, PinnedFile};
 
@@ -89,9 +91,6 @@ const PARTS: u64 = 4;
 /// whoever ordered them looks every few milliseconds.
 const MAX_READY: usize = 4;
 
-/// The niceness of the threads.
-const NICENESS: libc::c_int = -10;
-
 /// Whether a file of this size is a large one.
 pub(super) const fn is_large(size_bytes: u64) -> bool {
     size_bytes >= LARGE_BYTES
@@ -103,6 +102,8 @@ pub(super) struct Builder {
     small: Sender<Order>,
     large: Sender<Order>,
     built: Receiver<Built>,
+    /// Told of each that is built.
+    ready: Arc<Notify>,
     waiting: usize,
 }
 
@@ -111,7 +112,12 @@ impl Builder {
     /// look first for what an earlier recording built. They keep these rights.
     pub fn start(max_bytes: u64, cache: Option<&Arc<Cache>>, kept_rights: u64) -> io::Result<Self> {
         let (deliver, built) = mpsc::sync_channel(MAX_READY);
+        let ready = Arc::new(Notify::new());
         let start = |name: &str, parts: u64, deliver: SyncSender<Built>| {
+            let deliver = Delivery {
+                built: deliver,
+                ready: Arc::clone(&ready),
+            };
             let (orders, ordered) = mpsc::channel();
             let max_bytes = max_bytes / PARTS * parts;
             let cache = cache.cloned();
@@ -119,7 +125,7 @@ impl Builder {
                 .name(name.to_owned())
                 .spawn(move || {
                     // The child is as eager as the thread that starts it.
-                    hurry();
+                    niceness::set(niceness::TABLES);
                     let maker = Maker::start(max_bytes);
                     if let Err(error) = rights::keep_only(kept_rights) {
                         tracing::debug!(%error, "rights cannot be given up");
@@ -132,6 +138,7 @@ impl Builder {
             small: start("tables", PARTS - LARGE_PARTS, deliver.clone())?,
             large: start("large-tables", LARGE_PARTS, deliver)?,
             built,
+            ready,
             waiting: 0,
         })
     }
@@ -158,6 +165,11 @@ impl Builder {
         self.waiting
     }
 
+    /// Is notified when a table is ready.
+    pub fn ready(&self) -> Arc<Notify> {
+        Arc::clone(&self.ready)
+    }
+
     /// The next table that is ready.
     pub fn next(&mut self) -> Option<Built> {
         let built = self.built.try_recv().ok()?;
@@ -166,18 +178,25 @@ impl Builder {
     }
 }
 
-/// Puts this thread before others: until a table is there, each stack that
-/// needs it is copied, which costs those others more. Without the right to do
-/// so it takes its turn.
-fn hurry() {
-    // SAFETY: changes the priority of the calling thread and nothing else.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+/// The way to whoever orders.
+struct Delivery {
+    built: SyncSender<Built>,
+    ready: Arc<Notify>,
+}
+
+impl Delivery {
+    /// Returns whether anybody still waits.
+    fn send(&self, built: Built) -> bool {
+        let is_wanted = self.built.send(built).is_ok();
+        self.ready.notify_one();
+        is_wanted
+    }
 }
 
 /// Builds what is ordered, the smallest files first.
 fn build_all(
     orders: &Receiver<Order>,
-    deliver: &SyncSender<Built>,
+    deliver: &Delivery,
     mut maker: Maker,
     cache: Option<&Cache>,
 ) {
@@ -210,7 +229,7 @@ fn build_all(
             was_cached,
             deaths: maker.take_deaths(),
         };
-        if deliver.send(built).is_err() {
+        if !deliver.send(built) {
             return;
         }
         // When those who wait for it have it.

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use sampler_common::unwind::PackedRule;
 use sampler_common::unwind::x86_64::Rule;
 use sampler_common::{Ending, StackCopy, TablePlace};
+use tokio::sync::Notify;
 
 use self::builder::Builder;
 pub use self::service::TABLES_SERVICE;
@@ -202,6 +203,11 @@ impl Unwinding {
     /// Whether tables are being built.
     pub fn waits(&self) -> bool {
         self.builder.waiting() > 0
+    }
+
+    /// Is notified when [`Self::take_built`] has something to take.
+    pub fn ready(&self) -> Arc<Notify> {
+        self.builder.ready()
     }
 
     /// Whether the table of a file is still to come.

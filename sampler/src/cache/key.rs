@@ -34,7 +34,7 @@ pub struct Key(String);
 
 impl Key {
     /// Of a file. It goes by its build ID, or by its place if it has none that
-    /// tells it from others; `None` if it cannot be looked at.
+    /// tells it from others; `None` if it has no place either any more.
     pub fn of(kind: Kind, file: &PinnedFile) -> Option<Self> {
         let metadata = file.metadata().ok()?;
         let build_id = file.build_id.as_ref();
@@ -42,6 +42,7 @@ impl Key {
             Some(build_id) => build_id.to_string(),
             // Whatever is written to it changes the time of its inode, which
             // nobody can set.
+            None if metadata.nlink() == 0 => return None,
             None => format!(
                 "at-{:x}-{:x}-{:x}.{:x}",
                 metadata.dev(),
@@ -104,6 +105,13 @@ mod tests {
             assert!(key.0.starts_with(&place), "{}", key.0);
             assert!(!key.0.contains('/') && key.0.len() < 200, "{}", key.0);
         }
+    }
+
+    #[test]
+    fn a_file_that_is_gone_has_no_place() {
+        let file = tempfile::tempfile().unwrap();
+        let pin = PinnedFile::new(FileId::default(), "/program".into(), None, file);
+        assert_eq!(Key::of(Kind::Names, &pin), None);
     }
 
     #[test]

@@ -87,6 +87,8 @@ const KEPT_FROM_BYTES: u64 = 256 << 10;
 /// small ones.
 const LARGE_PARTS: u64 = 3;
 const PARTS: u64 = 4;
+/// Tables that wait to be written, in bytes.
+const MAX_UNKEPT_BYTES: u64 = 16 << 20;
 /// Tables that were built and are not taken yet, at most; they are few, since
 /// whoever ordered them looks every few milliseconds.
 const MAX_READY: usize = 4;
@@ -201,14 +203,20 @@ fn build_all(
     cache: Option<&Cache>,
 ) {
     let mut waiting = BinaryHeap::new();
+    let mut unkept = Unkept {
+        cache,
+        tables: Vec::new(),
+        bytes: 0,
+    };
     loop {
+        waiting.extend(orders.try_iter().map(Reverse));
         if waiting.is_empty() {
+            unkept.keep();
             match orders.recv() {
                 Ok(order) => waiting.push(Reverse(order)),
                 Err(_) => return,
             }
         }
-        waiting.extend(orders.try_iter().map(Reverse));
         let Some(Reverse(order)) = waiting.pop() else {
             continue;
         };
@@ -222,7 +230,7 @@ fn build_all(
             Some(table) => (Made::Table(table), None),
             None => maker.make(&order.file),
         };
-        let to_keep = encoded.zip(kept);
+        let to_keep = kept.zip(encoded);
         let built = Built {
             file: order.file.id,
             made,
@@ -232,9 +240,35 @@ fn build_all(
         if !deliver.send(built) {
             return;
         }
-        // When those who wait for it have it.
-        if let Some((bytes, (cache, key))) = to_keep {
-            cache.put(&key, &bytes);
+        if let Some(((_, key), encoded)) = to_keep {
+            unkept.add(key, encoded);
+        }
+    }
+}
+
+/// Tables that are to be kept for the next recording, when nobody waits for
+/// another one.
+struct Unkept<'a> {
+    cache: Option<&'a Cache>,
+    tables: Vec<(Key, Vec<u8>)>,
+    bytes: u64,
+}
+
+impl Unkept<'_> {
+    fn add(&mut self, key: Key, encoded: Vec<u8>) {
+        self.bytes += encoded.len() as u64;
+        self.tables.push((key, encoded));
+        if self.bytes > MAX_UNKEPT_BYTES {
+            self.keep();
+        }
+    }
+
+    fn keep(&mut self) {
+        self.bytes = 0;
+        for (key, encoded) in self.tables.drain(..) {
+            if let Some(cache) = self.cache {
+                cache.put(&key, &encoded);
+            }
         }
     }
 }

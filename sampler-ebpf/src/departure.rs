@@ -24,22 +24,18 @@ use crate::unwind::{self, Walk};
 /// Stands for a task in a slot that is being written: no address.
 const BEING_WRITTEN: u64 = 1;
 
-/// `sched_process_exit(task, group_dead)`, from 6.16 on: before the task gives
-/// up its memory. Of a process only the last thread takes the memory along.
-#[raw_tracepoint(tracepoint = "sched_process_exit")]
-pub fn on_exit(context: RawTracePointContext) -> i32 {
-    let group_dead: u64 = context.arg(1);
-    if group_dead & 0xff != 0 {
+/// Two tracepoints, so that the kernel has one program to look through:
+///
+/// - `sched_process_exit(task, group_dead)`, from 6.16 on: before the task gives
+///   up its memory. Of a process only the last thread takes the memory along.
+/// - `sched_prepare_exec(task, program)`, from 6.10 on: before the point of no
+///   return. The program's address is never 0.
+#[raw_tracepoint]
+pub fn on_departure(context: RawTracePointContext) -> i32 {
+    let group_dead_or_program: u64 = context.arg(1);
+    if group_dead_or_program != 0 {
         remember();
     }
-    0
-}
-
-/// `sched_prepare_exec(task, program)`, from 6.10 on: before the point of no
-/// return.
-#[raw_tracepoint(tracepoint = "sched_prepare_exec")]
-pub fn on_exec(_: RawTracePointContext) -> i32 {
-    remember();
     0
 }
 

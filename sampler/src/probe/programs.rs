@@ -185,18 +185,21 @@ impl Programs {
 struct Departure {
     /// A tracepoint, on kernels that have it early enough: that of exec came with
     /// 6.10, that of exit tells what is asked of it from 6.16 on.
-    tracepoint: (&'static str, &'static str),
+    tracepoint: &'static str,
     /// A function of the kernel that other kernels call then.
     function: (&'static str, &'static str),
 }
 
+/// The one program for both tracepoints.
+const ON_DEPARTURE: &str = "on_departure";
+
 const DEPARTURES: [Departure; 2] = [
     Departure {
-        tracepoint: ("on_exit", "sched_process_exit"),
+        tracepoint: "sched_process_exit",
         function: ("on_exit_call", "acct_collect"),
     },
     Departure {
-        tracepoint: ("on_exec", "sched_prepare_exec"),
+        tracepoint: "sched_prepare_exec",
         function: ("on_exec_call", "begin_new_exec"),
     },
 ];
@@ -204,10 +207,12 @@ const DEPARTURES: [Departure; 2] = [
 /// Attaches what walks the stacks of programs that are about to end. Without it
 /// the samples after that have no user half.
 fn keep_departures(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    program::<RawTracePoint>(ebpf, ON_DEPARTURE)?
+        .load()
+        .map_err(refusal(ON_DEPARTURE))?;
     for departure in &DEPARTURES {
-        let (name, tracepoint) = departure.tracepoint;
-        let by_tracepoint = program::<RawTracePoint>(ebpf, name)?;
-        by_tracepoint.load().map_err(refusal(name))?;
+        let by_tracepoint = program::<RawTracePoint>(ebpf, ON_DEPARTURE)?;
+        let tracepoint = departure.tracepoint;
         let Err(no_tracepoint) = by_tracepoint.attach(tracepoint) else {
             continue;
         };

@@ -42,7 +42,7 @@ pub struct HostFacts {
 
 impl HostFacts {
     /// Reads and tries everything; what cannot be read counts as absent. Takes
-    /// some 100 ms, most of it in `/proc/kallsyms` and the kernel's BTF.
+    /// some 10 ms, most of it in the kernel's BTF.
     pub fn gather() -> Self {
         let online_cpus = cpus::online()
             .ok()

@@ -28,7 +28,6 @@ pub(crate) fn able_host() -> HostFacts {
         kernel_text: KernelText {
             start: Some(0xffff_ffff_8100_0000),
             entry: Some(0xffff_ffff_8100_0010..0xffff_ffff_8100_2000),
-            ..KernelText::default()
         },
         events: Events {
             cpu_clock: EventState::Works,

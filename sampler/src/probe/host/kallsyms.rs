@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::ops::Range;
 
-/// The kernel's code and those of its sections that tell how a task came into
-/// the kernel.
+/// The kernel's code, and that of it which tells how a task came into the kernel.
 ///
 /// Each is None where the kernel has no such section, or hides its addresses
 /// from this caller (`kptr_restrict`, or no `CAP_SYSLOG`).
@@ -15,21 +14,10 @@ pub struct KernelText {
     pub start: Option<u64>,
     /// Entry code: system calls, exceptions and interrupts.
     pub entry: Option<Range<u64>>,
-    /// The part of it that interrupts use.
-    pub irq_entry: Option<Range<u64>>,
-    /// Where soft interrupts run from.
-    pub softirq_entry: Option<Range<u64>>,
 }
 
-const NAMES: [&str; 7] = [
-    "_stext",
-    "__entry_text_start",
-    "__entry_text_end",
-    "__irqentry_text_start",
-    "__irqentry_text_end",
-    "__softirqentry_text_start",
-    "__softirqentry_text_end",
-];
+/// On x86 they stand among the first thousands.
+const NAMES: [&str; 3] = ["_stext", "__entry_text_start", "__entry_text_end"];
 
 impl KernelText {
     /// Reads `/proc/kallsyms` once, as far as the last of the names.
@@ -42,15 +30,11 @@ impl KernelText {
 
     fn from_lines(lines: impl BufRead) -> io::Result<Self> {
         let found = find(lines, NAMES)?;
-        let range = |start: usize| {
-            let range = found[start]?..found[start + 1]?;
-            (range.start < range.end).then_some(range)
-        };
+        let [start, entry_start, entry_end] = found;
+        let entry = entry_start.zip(entry_end).map(|(start, end)| start..end);
         Ok(Self {
-            start: found[0],
-            entry: range(1),
-            irq_entry: range(3),
-            softirq_entry: range(5),
+            start,
+            entry: entry.filter(|entry| entry.start < entry.end),
         })
     }
 
@@ -111,7 +95,7 @@ ffffffff81000010 T __entry_text_start
 ffffffff81000300 T __irqentry_text_start
 ffffffff81000f70 T __irqentry_text_end
 ffffffff81001a87 T __entry_text_end
-ffffffffc0000000 t __softirqentry_text_start_not\t[module]
+ffffffffc0000000 t __entry_text_start\t[module]
 ";
 
     #[test]
@@ -121,11 +105,6 @@ ffffffffc0000000 t __softirqentry_text_start_not\t[module]
             sections.entry,
             Some(0xffff_ffff_8100_0010..0xffff_ffff_8100_1a87)
         );
-        assert_eq!(
-            sections.irq_entry,
-            Some(0xffff_ffff_8100_0300..0xffff_ffff_8100_0f70)
-        );
-        assert_eq!(sections.softirq_entry, None);
         assert!(sections.is_shown());
     }
 

@@ -1,7 +1,7 @@
 //! The children of this process, and what they have cost.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::{mem, ptr};
+use std::mem;
 
 /// The one list of the process.
 static CENSUS: Mutex<Census> = Mutex::new(Census {
@@ -55,18 +55,27 @@ pub(super) fn reap(pid: libc::pid_t) -> Option<libc::c_int> {
     Some(status)
 }
 
+/// CPU time that the calling thread has used, in nanoseconds.
+pub fn thread_cpu_ns() -> u64 {
+    time_ns(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
 /// CPU time of a process, in nanoseconds; 0 if it is not known.
 pub(super) fn cpu_ns_of(pid: libc::pid_t) -> u64 {
     let mut clock = 0;
+    // SAFETY: the library writes the number of a clock.
+    let known = unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) } == 0;
+    if known { time_ns(clock) } else { 0 }
+}
+
+/// What a clock shows, in nanoseconds; 0 if there is no such clock.
+fn time_ns(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: the library writes the number of a clock, the kernel a time.
-    let known = unsafe {
-        libc::clock_getcpuclockid(pid, &raw mut clock) == 0
-            && libc::clock_gettime(clock, ptr::from_mut(&mut time)) == 0
-    };
+    // SAFETY: the kernel writes a time.
+    let known = unsafe { libc::clock_gettime(clock, &raw mut time) } == 0;
     if known {
         time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
     } else {

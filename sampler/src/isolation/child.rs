@@ -136,9 +136,14 @@ impl Child {
         self.channel.is_quiet()
     }
 
+    /// CPU time that it has used, in nanoseconds.
+    pub fn cpu_ns(&self) -> u64 {
+        census::cpu_ns_of(self.pid)
+    }
+
     /// Lets it use so much more CPU time before the kernel ends it.
     pub fn allow_cpu(&self, more: Duration) {
-        let used_ns = census::cpu_ns_of(self.pid);
+        let used_ns = self.cpu_ns();
         let limit = libc::rlimit {
             rlim_cur: (Duration::from_nanos(used_ns) + more).as_secs() + 1,
             rlim_max: libc::RLIM_INFINITY,

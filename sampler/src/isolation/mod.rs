@@ -18,6 +18,6 @@ pub mod niceness;
 pub mod rights;
 mod serve;
 
-pub use census::{cpu_ns, pids};
+pub use census::{cpu_ns, pids, thread_cpu_ns};
 pub use child::{Child, Limits, Lost};
 pub use serve::{Parent, Service, serve_if_child};

@@ -161,6 +161,8 @@ pub struct LifecycleIndex {
 pub struct CostIndex {
     /// Its CPU time.
     pub cpu_ns: u64,
+    /// That of finding names.
+    pub naming_cpu_ns: u64,
     /// CPU time of its programs in the kernel.
     pub bpf_ns: u64,
     /// How that was measured.
@@ -374,6 +376,7 @@ impl CostIndex {
     pub fn new(cost: Cost, finish_ns: u64) -> Self {
         Self {
             cpu_ns: cost.cpu_ns,
+            naming_cpu_ns: cost.naming_cpu_ns,
             bpf_ns: cost.bpf_ns,
             bpf_ns_method: BPF_NS_METHOD,
             bpf_runs: cost.bpf_runs,
@@ -477,6 +480,7 @@ pub(super) mod example {
             },
             cost: CostIndex {
                 cpu_ns: 0,
+                naming_cpu_ns: 0,
                 bpf_ns: 0,
                 bpf_ns_method: BPF_NS_METHOD,
                 bpf_runs: 0,

@@ -16,6 +16,9 @@ pub struct Cost {
     /// CPU time of this process and of the children that parse for it, user and
     /// system, in nanoseconds.
     pub cpu_ns: u64,
+    /// That of finding names: of the thread that asks, and of the children that
+    /// it asks.
+    pub naming_cpu_ns: u64,
     /// CPU time of the eBPF programs, in nanoseconds, extrapolated.
     pub bpf_ns: u64,
     /// How often the sampling program ran.

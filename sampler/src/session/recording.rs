@@ -125,6 +125,7 @@ impl Recording {
         let [peak_rss_bytes, file_backed_rss_bytes] = cost::peak_bytes();
         Cost {
             cpu_ns: cost::own_cpu_ns(),
+            naming_cpu_ns: self.names.as_ref().map_or(0, |names| names.stats().cpu_ns),
             bpf_ns: self.bpf_ns,
             bpf_runs: self.ledger.ticks + self.departures,
             peak_rss_bytes,

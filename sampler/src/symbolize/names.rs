@@ -88,6 +88,9 @@ pub struct Stats {
     /// The kernel keeps its symbols from us (`kptr_restrict`, no privilege, no
     /// kallsyms), so kernel frames have no names.
     pub kernel_names_hidden: bool,
+    /// CPU time that finding names took until now, of the thread and of its
+    /// children, in nanoseconds.
+    pub cpu_ns: u64,
     /// Highest memory of the profiler that was seen while parsers were open, in
     /// bytes, as [`super::Options::rss_bytes`] measures it.
     pub peak_rss_bytes: u64,

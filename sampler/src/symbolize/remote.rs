@@ -60,6 +60,8 @@ pub(super) struct Parsers {
     cannot_start: bool,
     allowance_bytes: u64,
     deaths: u64,
+    /// CPU time of children that were lost.
+    lost_cpu_ns: u64,
 }
 
 /// A child at work.
@@ -156,6 +158,7 @@ impl Parsers {
             cannot_start: false,
             allowance_bytes: Allowance::default().left_bytes(),
             deaths: 0,
+            lost_cpu_ns: 0,
         }
     }
 
@@ -439,8 +442,14 @@ impl Parsers {
     }
 
     fn lose_child(&mut self) {
+        self.lost_cpu_ns += self.child_cpu_ns();
         self.child = None;
         self.deaths += 1;
+    }
+
+    fn child_cpu_ns(&self) -> u64 {
+        let running = self.child.as_ref();
+        running.map_or(0, |running| running.child.cpu_ns())
     }
 
     /// The child, started if there is none.
@@ -516,6 +525,7 @@ impl Parsers {
         stats.given_up_files += self.jit.lost.len() as u64;
         stats.kernel_names_hidden = self.kernel.names_hidden;
         stats.kept = self.kept.taken;
+        stats.cpu_ns = self.lost_cpu_ns + self.child_cpu_ns();
     }
 }
 

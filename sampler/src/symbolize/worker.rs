@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::cache::Cache;
-use crate::isolation::{niceness, rights};
+use crate::isolation::{self, niceness, rights};
 use crate::object::PinnedFile;
 
 use super::debug_files::DebugFiles;
@@ -335,6 +335,9 @@ impl Worker {
     }
 
     fn publish_stats(&self) {
-        self.parsers.count(self.shared.answers().names.stats_mut());
+        let mut answers = self.shared.answers();
+        let stats = answers.names.stats_mut();
+        self.parsers.count(stats);
+        stats.cpu_ns += isolation::thread_cpu_ns();
     }
 }

@@ -37,6 +37,8 @@ pub struct Row {
     pub stop_to_end_s: Vec<f64>,
     /// The same by `sampler`'s own account.
     pub finish_s: Vec<f64>,
+    /// CPU time of finding names alone, by its own account.
+    pub naming_cpu_s: Vec<f64>,
     /// Memory of all its processes that no file backs, at most.
     pub peak_rss_bytes: Vec<f64>,
     /// Its BPF maps, at most.
@@ -54,6 +56,7 @@ impl Row {
         self.cpu_s.push(spent.cpu_s);
         self.stop_to_end_s.push(spent.end_s);
         self.finish_s.extend(outcome.finish_s);
+        self.naming_cpu_s.extend(outcome.naming_cpu_s);
         self.peak_rss_bytes.push(spent.peak_rss_bytes as f64);
         self.peak_map_bytes.push(spent.peak_map_bytes as f64);
         self.names.push(outcome.names);
@@ -96,11 +99,11 @@ impl Report {
             let _ = writeln!(text, "not measured: {what}");
         }
         text.push('\n');
-        let mut line = |cells: [&str; 9]| {
-            let [load, name, rounds, cpu, end, rss, maps, user, frames] = cells;
+        let mut line = |cells: [&str; 10]| {
+            let [load, name, rounds, cpu, naming, end, rss, maps, user, frames] = cells;
             let _ = writeln!(
                 text,
-                "{load:<6} {name:<24} {rounds:>6} {cpu:>10} {end:>9} {rss:>8} {maps:>8} {user:>8} {frames:>11}"
+                "{load:<6} {name:<24} {rounds:>6} {cpu:>10} {naming:>9} {end:>9} {rss:>8} {maps:>8} {user:>8} {frames:>11}"
             );
         };
         line([
@@ -108,6 +111,7 @@ impl Report {
             "who",
             "rounds",
             "own CPU s",
+            "of names",
             "finish s",
             "RSS MiB",
             "maps MiB",
@@ -125,6 +129,7 @@ impl Report {
                 row.name,
                 &row.cpu_s.len().to_string(),
                 &of(&row.cpu_s, 1.0, 2),
+                &of(&row.naming_cpu_s, 1.0, 2),
                 &of(&row.stop_to_end_s, 1.0, 2),
                 &of(&row.peak_rss_bytes, mebibyte, 1),
                 &of(&row.peak_map_bytes, mebibyte, 1),
@@ -174,6 +179,7 @@ mod tests {
                     peak_map_bytes: 0,
                 },
                 finish_s: Some(0.2),
+                naming_cpu_s: Some(0.5),
                 names: Names {
                     user: 10,
                     user_named,
@@ -194,9 +200,9 @@ mod tests {
         assert_eq!(lines[1].join(" "), "not measured: lightswitch");
         assert_eq!(
             lines[4].join(" "),
-            "rustc sampler 3 2.00 0.25 3.0 0.0 90.00 10"
+            "rustc sampler 3 2.00 0.50 0.25 3.0 0.0 90.00 10"
         );
-        assert_eq!(lines[5].join(" "), "rustc perf script 0 - - - - - -");
+        assert_eq!(lines[5].join(" "), "rustc perf script 0 - - - - - - -");
         assert_eq!(lines[6].join(" "), "perf script on rustc: late");
     }
 }

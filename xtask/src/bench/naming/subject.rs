@@ -52,6 +52,8 @@ pub struct Outcome {
     pub spent: Spent,
     /// By `sampler`'s own account, seconds from the stop to the last file.
     pub finish_s: Option<f64>,
+    /// CPU time of finding names alone, where it says so itself.
+    pub naming_cpu_s: Option<f64>,
     /// What it named.
     pub names: Names,
 }
@@ -126,6 +128,7 @@ struct Entry {
 #[derive(Deserialize)]
 struct Cost {
     finish_ns: u64,
+    naming_cpu_ns: u64,
 }
 
 fn sampler(
@@ -155,6 +158,7 @@ fn sampler(
     Ok(Outcome {
         spent,
         finish_s: Some(index.cost.finish_ns as f64 * 1e-9),
+        naming_cpu_s: Some(index.cost.naming_cpu_ns as f64 * 1e-9),
         names: Names::of_pprof(&files, names::is_named)?,
     })
 }
@@ -205,6 +209,7 @@ fn perf(call_graph: &str, limit: Duration, rows: &[&str], turn: &Turn<'_>) -> Ve
                 peak_map_bytes: 0,
             },
             finish_s: None,
+            naming_cpu_s: None,
             // Names need not be UTF-8.
             names: Names::of_perf_script(&String::from_utf8_lossy(&fs::read(&text)?)),
         })
@@ -243,6 +248,7 @@ fn peer(walker: &Walker, turn: &Turn<'_>) -> Result<Outcome> {
     Ok(Outcome {
         spent,
         finish_s: None,
+        naming_cpu_s: None,
         names,
     })
 }

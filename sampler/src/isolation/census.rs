@@ -1,7 +1,7 @@
 //! The children of this process, and what they have cost.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::mem;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The one list of the process.
 static CENSUS: Mutex<Census> = Mutex::new(Census {

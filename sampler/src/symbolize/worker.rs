@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cache::Cache;
 use crate::isolation::{self, niceness, rights};
-use crate::object::PinnedFile;
+use crate::object::{FileId, PinnedFile};
 
 use super::debug_files::DebugFiles;
 use super::debuginfod::{self, DebugServers};
@@ -31,6 +31,16 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 const MAX_PARSER_BYTES: u64 = 512 << 20;
 /// Memory is looked at after a parser that may take this much has answered.
 const NOTICEABLE_BYTES: u64 = 1 << 20;
+
+/// Addresses of a file that are asked for before its parser's memory is looked at,
+/// at first; more where it hardly grows.
+const FIRST_ADDRESSES: usize = 64;
+/// The share of the memory that there is by which a parser may grow between two
+/// looks, as a divisor.
+const GROWTH: u64 = 16;
+/// A file whose parser finds no room to stay open is asked again when so many
+/// times as long has passed as it took.
+const PATIENCE: u32 = 5;
 
 /// How long a child may be at one file. The largest debug files take seconds.
 const FILE_DEADLINE: Duration = Duration::from_secs(15);
@@ -205,6 +215,10 @@ struct Worker {
     max_rss_bytes: u64,
     parsers: Parsers,
     vdso: Vdso,
+    /// Files whose parsers did not stay open, and when they may be asked again.
+    costly: HashMap<FileId, Instant>,
+    /// What is asked of them until then.
+    put_off: HashMap<PlaceKey, (Place, BTreeSet<u64>)>,
     shared: Arc<Shared>,
 }
 
@@ -228,6 +242,8 @@ impl Worker {
                 &options.kallsyms,
             ),
             vdso: Vdso::NotAsked,
+            costly: HashMap::new(),
+            put_off: HashMap::new(),
             shared,
         }
     }
@@ -241,19 +257,39 @@ impl Worker {
                 if self.shared.is_left_behind.load(Ordering::Relaxed) {
                     return self;
                 }
-                self.answer(&place, addresses);
+                if self.can_wait(&place) {
+                    self.put_off.insert(place.key(), (place, addresses));
+                } else {
+                    self.answer(&place, addresses);
+                }
             }
             self.measure_memory();
+            self.publish_stats();
+        }
+        for (place, addresses) in std::mem::take(&mut self.put_off).into_values() {
+            if self.shared.is_left_behind.load(Ordering::Relaxed) {
+                return self;
+            }
+            self.answer(&place, addresses);
             self.publish_stats();
         }
         self
     }
 
-    /// The distinct addresses without an answer, by place: those first that no
-    /// hostile file can hold up, then those in files that have taken the least
-    /// time.
-    fn unanswered(&self, queries: impl Iterator<Item = Query>) -> Vec<(Place, BTreeSet<u64>)> {
-        let mut wanted: HashMap<PlaceKey, (Place, BTreeSet<u64>)> = HashMap::new();
+    /// Whether it would cost too much to ask now.
+    fn can_wait(&self, place: &Place) -> bool {
+        let (Place::File(pin) | Place::DebugFile(pin)) = place else {
+            return false;
+        };
+        let until = self.costly.get(&pin.id);
+        until.is_some_and(|until| Instant::now() < *until)
+    }
+
+    /// The distinct addresses without an answer, by place, those that were put off
+    /// included: those first that no hostile file can hold up, then those in files
+    /// that have taken the least time.
+    fn unanswered(&mut self, queries: impl Iterator<Item = Query>) -> Vec<(Place, BTreeSet<u64>)> {
+        let mut wanted = std::mem::take(&mut self.put_off);
         let mut answers = self.shared.answers();
         for Query { place, address } in queries {
             let key = place.key();
@@ -298,14 +334,39 @@ impl Worker {
     fn name_in(
         &mut self,
         pin: &Arc<PinnedFile>,
-        addresses: &[u64],
+        mut addresses: &[u64],
         kind: AddressKind,
     ) -> Vec<Named> {
-        let named = self.parsers.name(pin, addresses, kind);
-        if self.parsers.parser_bytes(pin.id) >= NOTICEABLE_BYTES
-            && self.measure_memory() > self.max_rss_bytes
-        {
-            self.parsers.close_parsers();
+        let begun = Instant::now();
+        let mut named = Vec::with_capacity(addresses.len());
+        let (mut at_once, mut before_bytes) = (FIRST_ADDRESSES, u64::MAX);
+        let mut has_closed = false;
+        while !addresses.is_empty() {
+            let (now, later) = addresses.split_at(at_once.min(addresses.len()));
+            addresses = later;
+            named.extend(self.parsers.name(pin, now, kind));
+            if later.is_empty() && self.parsers.parser_bytes(pin.id) < NOTICEABLE_BYTES {
+                break;
+            }
+            let held_bytes = self.measure_memory();
+            let has_grown = held_bytes.saturating_sub(before_bytes) > self.max_rss_bytes / GROWTH;
+            at_once = if has_grown {
+                at_once.div_ceil(2)
+            } else {
+                at_once * 2
+            };
+            before_bytes = held_bytes;
+            if held_bytes > self.max_rss_bytes {
+                self.parsers.close_parsers();
+                has_closed = true;
+            }
+        }
+        if has_closed {
+            let ended = Instant::now();
+            self.costly
+                .insert(pin.id, ended + (ended - begun) * PATIENCE);
+        } else {
+            self.costly.remove(&pin.id);
         }
         named
     }

@@ -30,11 +30,7 @@ pub(super) fn bytes_before_landmark(machine: Machine, code: &[u8]) -> usize {
             let starts = |pair: &[u8]| {
                 matches!(
                     pair,
-                    [0xf3, 0x0f]
-                        | [0x55, 0x48]
-                        | [0x5d | 0xc9, 0xc3]
-                        | [0x48, 0xc7]
-                        | [0xb8, 0x0f]
+                    [0xf3 | 0xb8, 0x0f] | [0x55, 0x48] | [0x5d | 0xc9, 0xc3] | [0x48, 0xc7]
                 )
             };
             let found = code.windows(2).position(starts);

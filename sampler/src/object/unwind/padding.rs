@@ -26,7 +26,11 @@ pub(super) fn padding_at_end<const BYTES: usize>(
         (machine, code.last()),
         (Machine::X86_64, Some(0x90 | 0xcc | 0)) | (Machine::Aarch64, Some(_))
     );
-    let places = if ends_in_fill { BYTES.min(code.len()) } else { 0 };
+    let places = if ends_in_fill {
+        BYTES.min(code.len())
+    } else {
+        0
+    };
     for place in 0..places {
         let filled = fill(machine, &code[code.len() - 1 - place..]);
         // It ends where the code does, or where more fill begins.

@@ -100,7 +100,18 @@ impl Report {
         }
         text.push('\n');
         let mut line = |cells: [&str; 10]| {
-            let [load, name, rounds, cpu, naming, end, rss, maps, user, frames] = cells;
+            let [
+                load,
+                name,
+                rounds,
+                cpu,
+                naming,
+                end,
+                rss,
+                maps,
+                user,
+                frames,
+            ] = cells;
             let _ = writeln!(
                 text,
                 "{load:<6} {name:<24} {rounds:>6} {cpu:>10} {naming:>9} {end:>9} {rss:>8} {maps:>8} {user:>8} {frames:>11}"

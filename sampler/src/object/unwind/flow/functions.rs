@@ -18,6 +18,9 @@ const MAX_LOOKS_PER_BYTE: usize = 8;
 /// rules for the functions that their symbols name first.
 const MAX_LOOKS: usize = 1 << 20;
 
+/// Padding in front of an aligned address.
+const LONGEST_PADDING: usize = ALIGNMENT as usize - 1;
+
 /// Code that nothing describes.
 pub(in crate::object::unwind) struct Gap<'a> {
     pub code: &'a [u8],
@@ -121,9 +124,8 @@ impl Functions<'_> {
                 .checked_sub(bytes + 1)
                 .is_some_and(|last| self.known.is_claimed(last as u32))
         };
-        const LONGEST: usize = ALIGNMENT as usize - 1;
         follows(0)
-            || padding_at_end::<LONGEST>(Machine::X86_64, before)
+            || padding_at_end::<LONGEST_PADDING>(Machine::X86_64, before)
                 .zip(1..)
                 .any(|(is_padding, bytes)| {
                     is_padding && (follows(bytes) || has_long_nop(&before[before.len() - bytes..]))

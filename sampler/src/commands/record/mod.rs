@@ -150,6 +150,18 @@ fn warn_of_losses(recording: &Recording) {
             "files could not be parsed as they are: frames in them lack source lines, or names"
         );
     }
+    if symbols.files_without_debug_info > 0 {
+        tracing::warn!(
+            files = symbols.files_without_debug_info,
+            "debug information of files is broken, or larger than the bounds: frames in them lack source lines"
+        );
+    }
+    if symbols.files_without_supplement > 0 {
+        tracing::warn!(
+            files = symbols.files_without_supplement,
+            "debug information of files lies in part in supplements of dwz, which are not read: some inlined functions are shown as [inlined]"
+        );
+    }
     if symbols.kernel_names_hidden {
         tracing::warn!(
             "kernel frames have no names: needs CAP_SYSLOG and kernel.kptr_restrict below 2; `sampler doctor` says more"

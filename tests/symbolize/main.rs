@@ -11,6 +11,7 @@ mod golang;
 mod kernel;
 mod native;
 mod separate;
+mod server;
 mod supplements;
 mod tool;
 

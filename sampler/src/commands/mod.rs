@@ -1,6 +1,7 @@
 //! One file for each subcommand; [`cli`] holds the arguments.
 
 pub mod cli;
+mod debug_servers;
 pub mod doctor;
 mod failure;
 pub mod log;

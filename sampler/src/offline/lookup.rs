@@ -49,8 +49,12 @@ impl Lookup {
     pub fn start(options: Options) -> io::Result<Self> {
         let mut debug_dirs = options.files.searched.clone();
         debug_dirs.extend(options.files.system.iter().cloned());
+        let servers = options.files.servers.clone();
+        let files = Files::new(options.files);
         let mut symbolizer = symbolize::Options {
             debug_dirs,
+            // Where their cache cannot be used, that has been said.
+            debug_servers: servers.filter(|_| files.asks_servers()),
             max_wait: MAX_WAIT,
             file_deadline: FILE_DEADLINE,
             ..symbolize::Options::default()
@@ -64,7 +68,7 @@ impl Lookup {
         };
         Ok(Self {
             resolver: Resolver {
-                files: Files::new(options.files),
+                files,
                 kernel,
                 vdso_build_id: vdso_build_id(),
             },

@@ -50,15 +50,10 @@ enum Owner {
 impl DebugFiles {
     /// Looks in these directories of the system's, and asks these servers.
     pub(super) fn new(dirs: Vec<PathBuf>, servers: Option<DebugServers>) -> Self {
-        let servers = servers.and_then(|servers| {
-            let cache_dir = servers.cache_dir.clone();
-            Debuginfod::new(servers)
-                .inspect_err(|error| {
-                    tracing::warn!(?cache_dir, %error, "no debuginfod server is asked: the cache cannot be used");
-                })
-                .ok()
-        });
-        Self { dirs, servers }
+        Self {
+            dirs,
+            servers: servers.and_then(Debuginfod::open),
+        }
     }
 
     /// Whether others than this machine are asked.

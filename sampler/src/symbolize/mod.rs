@@ -41,6 +41,7 @@ mod vdso;
 mod worker;
 
 pub use debuginfod::DebugServers;
+pub(crate) use debuginfod::Debuginfod;
 pub use jit::{JitSource, JitStats};
 pub use names::{FrameName, Named, Names, Stats};
 pub use place::{Place, PlaceKey, Query};

@@ -1,6 +1,5 @@
 //! `sampler record`.
 
-mod debug_servers;
 mod setup;
 mod signals;
 mod summary;

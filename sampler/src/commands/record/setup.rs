@@ -9,10 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::anyhow;
 use sampler_common::{Limits, MAX_KERNEL_FRAMES, MAX_USER_FRAMES};
 
-use super::debug_servers::debug_servers;
 use crate::cache;
-use crate::commands::Failure;
 use crate::commands::cli::RecordArgs;
+use crate::commands::Failure;
 use crate::output::{
     CostIndex, FrameIndex, HostIndex, Index, JitIndex, LedgerIndex, ParsersIndex, from_unix_ns,
     rfc3339,
@@ -52,7 +51,7 @@ pub fn check(args: &RecordArgs) -> Result<Options, Failure> {
         limits: limits(args)?,
         memory_bytes: args.memory,
         cache: cache(args),
-        debug_servers: debug_servers(args.debuginfod.as_deref(), |name| env::var_os(name))?,
+        debug_servers: args.debug_servers.servers()?,
         overrides_permissions: false,
         drain_interval: args.test.drain,
         fault_kernel_stack: args.test.fault.is_some(),

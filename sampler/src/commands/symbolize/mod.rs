@@ -93,6 +93,7 @@ fn options(args: &SymbolizeArgs) -> Result<Options, Failure> {
         files: FilePlaces {
             searched: args.debug_dir.clone(),
             system: vec![PathBuf::from(SYSTEM_DEBUG_DIR)],
+            servers: args.debug_servers.servers()?,
             trust_paths: args.trust_paths,
         },
         kallsyms: args.kallsyms.clone(),

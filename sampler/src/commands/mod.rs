@@ -5,6 +5,7 @@ mod debug_servers;
 pub mod doctor;
 mod failure;
 pub mod log;
+mod naming_line;
 mod open_files;
 pub mod record;
 mod size;

@@ -38,6 +38,7 @@ mod protocol;
 mod remote;
 mod service;
 mod vdso;
+mod waiting;
 mod worker;
 
 pub use debuginfod::DebugServers;
@@ -47,4 +48,5 @@ pub use names::{FrameName, Named, Names, Stats};
 pub use place::{Place, PlaceKey, Query};
 pub use service::SERVICE;
 pub use vdso::{build_id as vdso_build_id, pin as pin_vdso};
+pub use waiting::Waiting;
 pub use worker::{Options, Symbolizer};

@@ -11,7 +11,7 @@ use sampler_common::{Limits, MAX_KERNEL_FRAMES, MAX_USER_FRAMES};
 
 use crate::cache;
 use crate::commands::cli::RecordArgs;
-use crate::commands::Failure;
+use crate::commands::{Failure, naming_line};
 use crate::output::{
     CostIndex, FrameIndex, HostIndex, Index, JitIndex, LedgerIndex, ParsersIndex, from_unix_ns,
     rfc3339,
@@ -23,9 +23,19 @@ use crate::process::Comm;
 use crate::session::{
     self, DEFAULT_LIMITS, Grouping, Options, Recording, Scope, SessionError, WantedFrames,
 };
+use crate::symbolize::Waiting;
 
 /// Names longer than this are cut by the kernel.
 const MAX_COMM_BYTES: usize = 15;
+
+/// Who is told how far naming is: nobody, where stderr is a program's to read.
+fn on_naming(args: &RecordArgs) -> fn(Waiting) {
+    if args.json && !args.command.is_empty() {
+        |_| ()
+    } else {
+        naming_line::show
+    }
+}
 
 /// Makes options of arguments.
 pub fn check(args: &RecordArgs) -> Result<Options, Failure> {
@@ -52,6 +62,7 @@ pub fn check(args: &RecordArgs) -> Result<Options, Failure> {
         memory_bytes: args.memory,
         cache: cache(args),
         debug_servers: args.debug_servers.servers()?,
+        on_naming: on_naming(args),
         overrides_permissions: false,
         drain_interval: args.test.drain,
         fault_kernel_stack: args.test.fault.is_some(),

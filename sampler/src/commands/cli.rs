@@ -414,6 +414,24 @@ mod tests {
     }
 
     #[test]
+    fn a_server_stands_behind_an_equals_sign_and_a_file_does_not() {
+        let words = ["--debuginfod=http://a", "--debuginfod"];
+        for (word, expected) in words.into_iter().zip(["http://a", ""]) {
+            let args = record(&[word, "--", "true"]).unwrap();
+            assert_eq!(args.debug_servers.debuginfod.as_deref(), Some(expected));
+            assert_eq!(args.command, ["true"]);
+
+            let all = ["sampler", "symbolize", word, "file"];
+            let cli = Cli::from_arguments(all.map(OsString::from)).unwrap();
+            let Command::Symbolize(args) = cli.command else {
+                unreachable!("asked for symbolize")
+            };
+            assert_eq!(args.debug_servers.debuginfod.as_deref(), Some(expected));
+            assert_eq!(args.files, [PathBuf::from("file")]);
+        }
+    }
+
+    #[test]
     fn the_share_of_walks_to_check_has_a_default() {
         let asked = |arguments: &[&str]| record(arguments).map(|args| args.verify_unwind);
         assert_eq!(asked(&[]).unwrap(), None);

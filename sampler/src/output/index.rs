@@ -229,8 +229,8 @@ pub struct ParsersIndex {
     pub timed_out_files: u64,
     /// Files that were given up: their frames have no names.
     pub given_up_files: u64,
-    /// Files with debug information that could not be used: their frames have no
-    /// source lines.
+    /// Files with debug information that could not be used, or not all of it:
+    /// their frames lack source lines.
     pub files_without_debug_info: u64,
     /// Files with debug information that lies in part in a supplement of `dwz`,
     /// which is not read: functions inlined into others may be `[inlined]`.

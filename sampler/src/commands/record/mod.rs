@@ -152,7 +152,7 @@ fn warn_of_losses(recording: &Recording) {
     if symbols.files_without_debug_info > 0 {
         tracing::warn!(
             files = symbols.files_without_debug_info,
-            "debug information of files is broken, or larger than the bounds: frames in them lack source lines"
+            "debug information of files could not be used, or not all of it: frames in them lack source lines"
         );
     }
     if symbols.files_without_supplement > 0 {

@@ -3,14 +3,14 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use sampler::isolation;
 use sampler::object::PinnedFile;
-use sampler::symbolize::{Names, Options, Place, Query, Stats, Symbolizer};
+use sampler::symbolize::{Names, Options, Place, Query, Stats, Symbolizer, Waiting};
 
 use crate::fixture::{Built, C_SOURCE, build, file_offset, function, in_file, pin};
 use crate::tool::{Outcome, Stop, fail, trial};
@@ -33,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
             nested,
         ),
         trial("what_is_not_answered_in_time_is_left_behind", left_behind),
+        trial("who_waits_for_names_is_told_how_far_it_is", told),
         trial("a_table_of_the_kernel_that_is_a_fifo_is_not_opened", fifo),
         trial("memory_is_measured_where_parsers_are_open", measured),
         trial("children_are_counted_and_end", counted),
@@ -359,6 +360,45 @@ fn left_behind() -> Outcome {
         return fail(format!("{unanswered} unanswered"));
     }
     gone()
+}
+
+/// What [`told`] was told.
+static TOLD: Mutex<Vec<Waiting>> = Mutex::new(Vec::new());
+
+fn told() -> Outcome {
+    let program = Program::build()?;
+    let symbolizer = spawn(Options {
+        file_deadline: Duration::from_millis(2500),
+        on_wait: |waiting| {
+            let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+            told.push(waiting);
+        },
+        ..Options::default()
+    })?;
+    signal(idle_child()?, libc::SIGSTOP);
+    program.ask(&symbolizer);
+    let names = symbolizer.finish();
+    expect!(program.answer(&names), without_lines());
+    let told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some((Waiting::Over, before)) = told.split_last() else {
+        return fail(format!("{told:?}"));
+    };
+    let mut last_s = 0;
+    for waiting in before {
+        match waiting {
+            // Each second, unless this machine had others to see to.
+            Waiting::For {
+                waited,
+                answered: 0,
+                asked: 1,
+            } if waited.as_secs() > last_s => last_s = waited.as_secs(),
+            _ => return fail(format!("{told:?}")),
+        }
+    }
+    if before.is_empty() {
+        return fail("nothing was said");
+    }
+    Ok(())
 }
 
 /// Waits until there are no children.

@@ -9,6 +9,7 @@ mod confined;
 mod fixture;
 mod limits;
 mod lost;
+mod tables;
 #[path = "../symbolize/tool.rs"]
 mod tool;
 
@@ -17,12 +18,13 @@ use sampler::isolation::serve_if_child;
 use sampler::symbolize;
 
 fn main() -> std::process::ExitCode {
-    let services = [symbolize::SERVICE, confined::SERVICE];
+    let services = [symbolize::SERVICE, confined::SERVICE, tables::SERVICE];
     serve_if_child(&[&services[..], &limits::SERVICES].concat());
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let mut trials = confined::trials();
     trials.extend(limits::trials());
     trials.extend(lost::trials());
+    trials.extend(tables::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

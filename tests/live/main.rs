@@ -23,6 +23,8 @@ mod outcomes;
 mod outputs;
 mod rights;
 mod scope;
+#[path = "../symbolize/server.rs"]
+mod server;
 mod signals;
 mod split;
 mod support;

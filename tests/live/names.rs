@@ -35,6 +35,10 @@ pub fn trials() -> Vec<Trial> {
             a_stripped_go_program,
         ),
         trial("names::a_32_bit_program", a_32_bit_program),
+        trial(
+            "names::debug_information_in_a_supplement_is_counted_and_told",
+            in_a_supplement,
+        ),
     ]
 }
 
@@ -211,6 +215,33 @@ fn stripped(name: &'static str, program: &Path) -> Verdict {
         .arg(fixture(name)?)
         .status()?;
     ensure!(strip.success(), "strip: {strip}");
+    Ok(())
+}
+
+/// Two copies of a fixture have all in common, which dwz moves to a third file.
+fn in_a_supplement() -> Verdict {
+    need::root()?;
+    let folder = scratch()?;
+    let [program, copy, common] =
+        ["supplemented", "copy", "common"].map(|name| folder.path().join(name));
+    for to in [&program, &copy] {
+        std::fs::copy(fixture("burn")?, to)?;
+    }
+    let dwz = Command::new(need::tool("dwz")?)
+        .arg("-m")
+        .args([&common, &program, &copy])
+        .status()?;
+    ensure!(dwz.success() && common.exists(), "dwz: {dwz}");
+    let run = Recorder::new(&["-F", "199"])?
+        .command(&program, &["600"])
+        .run()?;
+    run.names("supplements of dwz")?;
+    let index = run.recording()?.index;
+    let counted = (
+        index.parsers.files_without_supplement,
+        index.parsers.files_without_debug_info,
+    );
+    ensure!(counted == (1, 0), "{:?}", index.parsers);
     Ok(())
 }
 

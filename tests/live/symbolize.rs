@@ -19,6 +19,7 @@ use libdd_profiling_protobuf::prost_impls::{Message as _, Profile};
 use libtest_mimic::Trial;
 use tempfile::TempDir;
 
+use crate::server::Server;
 use crate::support::fixture::{fixture, scratch};
 use crate::support::need;
 use crate::support::run::{Recorder, sampler};
@@ -38,6 +39,10 @@ pub fn trials() -> Vec<Trial> {
         trial(
             "symbolize::a_stripped_program_with_its_debug_file",
             stripped,
+        ),
+        trial(
+            "symbolize::a_server_with_its_debug_file_is_enough",
+            debug_file_of_server,
         ),
         trial("symbolize::another_file_names_nothing", another_file),
         trial("symbolize::the_kernel_of_another_boot", another_boot),
@@ -149,15 +154,31 @@ fn profile_file(out: &Path, comm: &str) -> Verdict<PathBuf> {
 }
 
 fn symbolize<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Verdict<Output> {
-    let output = Command::new(sampler())
+    Ok(command(words).output()?)
+}
+
+/// What runs it, and asks no server that these words do not name.
+fn command<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(sampler());
+    command
         .arg("symbolize")
         .args(words)
-        .output()?;
-    Ok(output)
+        .env_remove("DEBUGINFOD_URLS");
+    command
 }
 
 /// Runs it on one file; the result and what was said on stdout.
 fn named(folder: &Path, bare: &Profile, options: &[&OsStr]) -> Verdict<(Profile, String)> {
+    named_with(folder, bare, options, &folder.join("debuginfod"))
+}
+
+/// The same, with this cache of what servers gave.
+fn named_with(
+    folder: &Path,
+    bare: &Profile,
+    options: &[&OsStr],
+    cache: &Path,
+) -> Verdict<(Profile, String)> {
     let (input, result) = (folder.join("bare.pb.gz"), folder.join("result.pb.gz"));
     write(&input, bare)?;
     let mut words: Vec<&OsStr> = options.to_vec();
@@ -167,7 +188,9 @@ fn named(folder: &Path, bare: &Profile, options: &[&OsStr]) -> Verdict<(Profile,
         result.as_ref(),
         input.as_ref(),
     ]);
-    let output = symbolize(words)?;
+    let output = command(words)
+        .env("DEBUGINFOD_CACHE_PATH", cache)
+        .output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "{}: {said}", output.status);
     let profile = read(&result)?;
@@ -372,6 +395,66 @@ fn debug_file_alone() -> Verdict {
                 "{own:#?}"
             );
         }
+    }
+    Ok(())
+}
+
+/// The name of a program's only build ID, in hexadecimal.
+fn build_id(profile: &Profile, ending: &str) -> Verdict<String> {
+    let mappings = profile.mappings.iter();
+    let mut of_module =
+        mappings.filter(|mapping| text(profile, mapping.filename).ends_with(ending));
+    let mapping = of_module.next().ok_or("the program is not mapped")?;
+    Ok(text(profile, mapping.build_id))
+}
+
+/// First the program is there without its debug information, then not at all; the
+/// debug file is nowhere but at the server, and in the end in the cache alone.
+fn debug_file_of_server() -> Verdict {
+    need::root()?;
+    let folder = scratch()?;
+    let program = burner(folder.path(), &[])?;
+    let own = recorded(&program, &["-F", "999"], folder.path())?;
+    let bare = without_names(&own)?;
+    let files = folder.path().join("served");
+    fs::create_dir(&files)?;
+    let debug_file = files.join("any-name");
+    run(
+        "objcopy",
+        &[
+            "--only-keep-debug".as_ref(),
+            program.as_ref(),
+            debug_file.as_ref(),
+        ],
+    )?;
+    run("strip", &[program.as_ref()])?;
+    need::tool("debuginfod")?;
+    let server = Server::start(&files)?;
+    server.wait_for(&build_id(&bare, "/burner")?)?;
+
+    let own = of_module(&own, "/burner");
+    let cache = folder.path().join("cache");
+    let named_by = |url: &str, cache: &Path| -> Verdict<_> {
+        let option = format!("--debuginfod={url}");
+        let (later, said) = named_with(folder.path(), &bare, &[option.as_ref()], cache)?;
+        Ok((of_module(&later, "/burner"), said))
+    };
+    let nobody = "http://127.0.0.1:1";
+    let (later, said) = named_by(nobody, &cache)?;
+    ensure!(own != later, "a stripped program has all names:\n{said}");
+    let (later, said) = named_by(&server.url(), &cache)?;
+    ensure!(own == later, "{own:#?} became {later:#?}\n{said}");
+
+    fs::remove_file(&program)?;
+    let fresh = folder.path().join("fresh");
+    let (later, said) = named_by(nobody, &fresh)?;
+    ensure!(
+        later.values().all(Vec::is_empty) && said.contains("no file with this build ID"),
+        "a file that is nowhere has names:\n{said}"
+    );
+    for url in [&server.url(), nobody] {
+        let (later, said) = named_by(url, &fresh)?;
+        ensure!(own == later, "by {url}: {own:#?} became {later:#?}\n{said}");
     }
     Ok(())
 }

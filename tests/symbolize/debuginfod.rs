@@ -1,18 +1,14 @@
 //! Debug files from a real debuginfod server.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use libtest_mimic::Trial;
 use sampler::symbolize::{DebugServers, Options};
 
 use crate::fixture::pin;
 use crate::separate::{build_id, outermost_with, stripped};
+use crate::server::Server;
 use crate::tool::{Outcome, Stop, fail, trial};
 
 pub fn trials() -> Vec<Trial> {
@@ -20,57 +16,6 @@ pub fn trials() -> Vec<Trial> {
         "a_debuginfod_server_gives_the_debug_file",
         server_gives,
     )]
-}
-
-/// A server on this machine.
-struct Server {
-    process: Child,
-    port: u16,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Server {
-    /// Serves the ELF files below a directory.
-    fn start(files: &Path) -> Result<Self, Stop> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let process = Command::new("debuginfod")
-            .args(["-d", ":memory:", "-c", "1", "-p", &port.to_string(), "-F"])
-            .arg(files)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| Stop::Missing(format!("debuginfod: {error}")))?;
-        Ok(Self { process, port })
-    }
-
-    /// Waits until it has found the debug file with this build ID.
-    fn wait_for(&self, build_id: &str) -> Outcome {
-        let end = Instant::now() + Duration::from_secs(60);
-        while Instant::now() < end {
-            if self.has(build_id).unwrap_or(false) {
-                return Ok(());
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        fail("the server does not find the file")
-    }
-
-    fn has(&self, build_id: &str) -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        write!(
-            stream,
-            "GET /buildid/{build_id}/debuginfo HTTP/1.0\r\nHost: localhost\r\n\r\n"
-        )?;
-        let mut status = [0; 12];
-        stream.read_exact(&mut status)?;
-        Ok(status.ends_with(b" 200"))
-    }
 }
 
 /// Asks a real server, and then nobody: the cache has it, where the client of
@@ -86,9 +31,10 @@ fn server_gives() -> Outcome {
     let id = build_id(&built.program)?;
     let cache_dir = built.dir.path().join("cache");
     let file = pin(&built.program)?;
-    let server = Server::start(&files)?;
+    let server =
+        Server::start(&files).map_err(|error| Stop::Missing(format!("debuginfod: {error}")))?;
     server.wait_for(&id)?;
-    let url = format!("http://127.0.0.1:{}/", server.port);
+    let url = server.url();
     let ask = |servers: Option<&str>| {
         let options = Options {
             debug_dirs: Vec::new(),

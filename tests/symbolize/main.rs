@@ -11,6 +11,8 @@ mod golang;
 mod kernel;
 mod native;
 mod separate;
+mod server;
+mod supplements;
 mod tool;
 
 use libtest_mimic::{Arguments, Trial};
@@ -21,6 +23,7 @@ fn main() -> std::process::ExitCode {
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(native::trials());
     trials.extend(separate::trials());
+    trials.extend(supplements::trials());
     trials.extend(golang::trials());
     trials.extend(elsewhere::trials());
     trials.extend(debuginfod::trials());

@@ -26,6 +26,13 @@ pub fn trials() -> Vec<Trial> {
             compressed_dwarf("zstd")
         }),
         trial("dwarf_that_dwz_made_smaller_reads_like_plain", by_dwz),
+        trial("dwarf_beside_a_link_to_no_file_reads_like_plain", || {
+            linked(false)
+        }),
+        trial(
+            "dwarf_beside_a_link_to_a_stale_file_reads_like_plain",
+            || linked(true),
+        ),
         trial("a_cpp_symbol_keeps_its_raw_name", cpp_raw_names),
         trial("rust_v0_reads_as_its_source", || rust("v0", "_R")),
         trial("rust_legacy_reads_as_its_source", || rust("legacy", "_ZN")),
@@ -39,6 +46,9 @@ pub fn trials() -> Vec<Trial> {
         trial("an_address_is_answered_once", answered_once),
     ]
 }
+
+/// Another program.
+const RENAMED_SOURCE: &str = "int other(int x) { return x; }\nint main(void) { return other(0); }";
 
 /// The frames at one virtual address of a program.
 fn frames_at(program: &Path, address: u64) -> Result<Vec<FrameName>, Stop> {
@@ -124,6 +134,22 @@ fn by_dwz() -> Outcome {
     let built = build("c++", "cc", CPP_SOURCE, &["-g", "-O2"])?;
     run("dwz", [built.program.as_os_str()])?;
     compare_all(&built, &["areaIiE", "4both", "Circle4grow"])
+}
+
+/// With a debug link to a file that is not there, or is another program's.
+fn linked(is_there: bool) -> Outcome {
+    let built = build("cc", "c", C_SOURCE, &["-g", "-O2", "-Wl,--build-id=sha1"])?;
+    let debug = built.dir.path().join("program.debug");
+    fs::write(&debug, "what the checksum in the link is of")?;
+    let link = format!("--add-gnu-debuglink={}", debug.display());
+    run("objcopy", [link.as_str(), &built.program.to_string_lossy()])?;
+    fs::remove_file(&debug)?;
+    if is_there {
+        let arguments = ["-g", "-O2", "-Wl,--build-id=sha1"];
+        let other = build("cc", "c", RENAMED_SOURCE, &arguments)?;
+        fs::copy(&other.program, &debug)?;
+    }
+    compare_all(&built, &["outer", "main"])
 }
 
 fn cpp_raw_names() -> Outcome {

@@ -1,7 +1,7 @@
 //! Programs whose debug information lies in another file.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use libtest_mimic::Trial;
 use sampler::object::PinnedFile;
 use sampler::symbolize::{Options, Place, Symbolizer};
 
-use crate::fixture::{Built, C_SOURCE, build, file_offset, function, in_file, names_of, pin};
+use crate::fixture::{Built, C_SOURCE, build, file_offset, function, in_file, pin};
 use crate::tool::{Outcome, Stop, fail, run, trial};
 
 pub fn trials() -> Vec<Trial> {
@@ -18,14 +18,6 @@ pub fn trials() -> Vec<Trial> {
         trial("a_debug_file_is_found_by_build_id_alone", by_build_id),
         trial("a_stale_debug_file_is_not_used", stale),
         trial("symbols_in_xz_inside_the_program_are_used", mini_debug_info),
-        trial(
-            "a_supplement_that_is_not_read_costs_names_of_inlined_functions_only",
-            supplement_of_system,
-        ),
-        trial(
-            "a_supplement_of_the_targets_is_not_opened",
-            supplement_of_target,
-        ),
         trial("a_debug_link_to_a_fifo_does_not_hang", fifo),
     ]
 }
@@ -50,6 +42,20 @@ pub fn strip(program: &Path) -> Result<(), Stop> {
     let link = format!("--add-gnu-debuglink={debug}");
     run("objcopy", [link.as_str(), &*program])?;
     Ok(())
+}
+
+/// Moves the debug file beside a program to where a directory of debug files has
+/// it, which is returned.
+pub fn to_debug_dir(built: &Built) -> Result<PathBuf, Stop> {
+    let id = build_id(&built.program)?;
+    let debug_dir = built.dir.path().join("debug");
+    let dir = debug_dir.join(".build-id").join(&id[..2]);
+    fs::create_dir_all(&dir)?;
+    fs::rename(
+        built.dir.path().join("program.debug"),
+        dir.join(format!("{}.debug", &id[2..])),
+    )?;
+    Ok(debug_dir)
 }
 
 /// The build ID of a program, in hexadecimal.
@@ -103,12 +109,7 @@ fn by_build_id() -> Outcome {
     let (built, offset) = stripped()?;
     let program = built.program.to_string_lossy();
     run("objcopy", ["--remove-section=.gnu_debuglink", &*program])?;
-    let id = build_id(&built.program)?;
-    let debug_dir = built.dir.path().join("debug");
-    let dir = debug_dir.join(".build-id").join(&id[..2]);
-    fs::create_dir_all(&dir)?;
-    let debug = built.dir.path().join("program.debug");
-    fs::rename(debug, dir.join(format!("{}.debug", &id[2..])))?;
+    let debug_dir = to_debug_dir(&built)?;
     match outermost(&pin(&built.program)?, offset, &debug_dir)? {
         Some((name, line, _)) if name == "outer" && line > 0 => Ok(()),
         other => fail(format!("{other:?}")),
@@ -144,76 +145,6 @@ fn mini_debug_info() -> Outcome {
     run("objcopy", [&*section, &*program])?;
     match outermost(&pin(&built.program)?, offset, Path::new("/nonexistent"))? {
         Some((name, 0, 1)) if name == "outer" => Ok(()),
-        other => fail(format!("{other:?}")),
-    }
-}
-
-/// A program of which dwz has put into `common.debug` beside it what it has in
-/// common with another one, the names of functions among it, and the offset of
-/// `outer`.
-fn supplemented() -> Result<(Built, u64), Stop> {
-    let arguments = ["-g", "-O2", "-Wl,--build-id=sha1"];
-    let built = build("cc", "c", C_SOURCE, &arguments)?;
-    let offset = file_offset(&built.program, function(&built.program, "outer")?.start)?;
-    let other = build("cc", "c", &C_SOURCE.replace("outer", "other"), &arguments)?;
-    let common = built.dir.path().join("common.debug");
-    let files = [
-        "-m".as_ref(),
-        common.as_os_str(),
-        built.program.as_os_str(),
-        other.program.as_os_str(),
-    ];
-    run("dwz", files)?;
-    let sections = run("readelf", ["-SW".as_ref(), built.program.as_os_str()])?;
-    if !sections.contains(".gnu_debugaltlink") {
-        return fail(format!("dwz made no supplement: {sections}"));
-    }
-    Ok((built, offset))
-}
-
-/// The names of the functions that were inlined are in the supplement, which the
-/// parser may not open; their lines are not.
-fn supplement_of_system() -> Outcome {
-    let (built, offset) = supplemented()?;
-    strip(&built.program)?;
-    let id = build_id(&built.program)?;
-    let debug_dir = built.dir.path().join("debug");
-    let dir = debug_dir.join(".build-id").join(&id[..2]);
-    fs::create_dir_all(&dir)?;
-    fs::rename(
-        built.dir.path().join("program.debug"),
-        dir.join(format!("{}.debug", &id[2..])),
-    )?;
-    let file = pin(&built.program)?;
-    let symbolizer = Symbolizer::spawn(Options {
-        debug_dirs: vec![debug_dir],
-        ..Options::default()
-    })?;
-    symbolizer.submit(in_file(&file, &[offset]));
-    let names = symbolizer.finish();
-    let answer = names.get(&Place::File(file).key(), offset);
-    let chain: Vec<(&str, bool)> = answer
-        .iter()
-        .flat_map(|frames| frames.iter())
-        .map(|frame| (frame.name.as_str(), frame.line > 0))
-        .collect();
-    if chain != [("[inlined]", true), ("[inlined]", true), ("outer", true)] {
-        return fail(format!("{answer:?}"));
-    }
-    Ok(())
-}
-
-/// What a target names is not opened. It has its symbols, and is counted.
-fn supplement_of_target() -> Outcome {
-    let (built, offset) = supplemented()?;
-    let file = pin(&built.program)?;
-    let names = names_of(in_file(&file, &[offset]))?;
-    if names.stats().files_without_debug_info != 1 {
-        return fail(format!("{:?}", names.stats()));
-    }
-    let answer = names.get(&Place::File(file).key(), offset);
-    match answer.map(|answer| &answer[..]) {
-        Some([frame]) if frame.name == "outer" && frame.line == 0 => Ok(()),
         other => fail(format!("{other:?}")),
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{ArgAction, ArgGroup, Args, CommandFactory as _, Parser, Subcommand};
 
+use super::debug_servers::DebugServersArgs;
 use super::doctor::DoctorArgs;
 use super::size::parse_size;
 use crate::output::FileFormat;
@@ -199,12 +200,9 @@ pub struct RecordArgs {
     #[arg(long)]
     pub no_cache: bool,
 
-    /// Ask debuginfod servers for debug information that is not on this machine:
-    /// those in `DEBUGINFOD_URLS`, or these (several in quotes). They learn the
-    /// build IDs of what runs. Setting the variable is enough to ask.
-    #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "")]
-    pub debuginfod: Option<String>,
+    /// Who is asked for debug files.
+    #[command(flatten)]
+    pub debug_servers: DebugServersArgs,
 
     /// What ticks: cpu-clock; with --experimental also cycles, instructions.
     #[arg(long, value_name = "EVENT", default_value_t = Event::CpuClock)]
@@ -237,12 +235,15 @@ Examples:
   sampler symbolize out/cpu-*.pb.gz     results beside the files: cpu-….symbolized.pb.gz
   sampler symbolize --in-place --debug-dir /srv/debug out/*.pb.gz
                                         with the debug files of the recorded machine
+  sampler symbolize --debuginfod=https://debuginfod.example out/*.pb.gz
+                                        with debug files from a server
   sampler symbolize --kallsyms kallsyms.txt -o named.pb.gz cpu-x-1.pb.gz
                                         with a copy of its /proc/kallsyms
 
 A file is taken for a mapping if its build ID is the one in the profile. It is
 looked for, in this order: in each --debug-dir, as .build-id/xx/yyyy.debug and
-wherever in it; in /usr/lib/debug by build ID; at the path in the profile.
+wherever in it; in /usr/lib/debug by build ID; at the path in the profile; as a
+debug file, from the servers of --debuginfod.
 Kernel frames are named from --kallsyms, else from this kernel if the profile
 is of this boot. Samples, labels and addresses stay as they are; profiles of
 other tools are welcome.
@@ -262,6 +263,10 @@ pub struct SymbolizeArgs {
     /// A directory with programs, libraries or debug files, searched by build ID. Repeatable.
     #[arg(long, value_name = "DIR")]
     pub debug_dir: Vec<PathBuf>,
+
+    /// Who is asked for debug files.
+    #[command(flatten)]
+    pub debug_servers: DebugServersArgs,
 
     /// Name mappings without a build ID from whatever is at their path now.
     #[arg(long)]
@@ -406,6 +411,24 @@ mod tests {
     fn a_format_named_twice_is_written_once() {
         let args = record(&["--format", "svg,pprof,svg", "--format", "pprof"]).unwrap();
         assert_eq!(args.formats(), [FileFormat::Svg, FileFormat::Pprof]);
+    }
+
+    #[test]
+    fn a_server_stands_behind_an_equals_sign_and_a_file_does_not() {
+        let words = ["--debuginfod=http://a", "--debuginfod"];
+        for (word, expected) in words.into_iter().zip(["http://a", ""]) {
+            let args = record(&[word, "--", "true"]).unwrap();
+            assert_eq!(args.debug_servers.debuginfod.as_deref(), Some(expected));
+            assert_eq!(args.command, ["true"]);
+
+            let all = ["sampler", "symbolize", word, "file"];
+            let cli = Cli::from_arguments(all.map(OsString::from)).unwrap();
+            let Command::Symbolize(args) = cli.command else {
+                unreachable!("asked for symbolize")
+            };
+            assert_eq!(args.debug_servers.debuginfod.as_deref(), Some(expected));
+            assert_eq!(args.files, [PathBuf::from("file")]);
+        }
     }
 
     #[test]

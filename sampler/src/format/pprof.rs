@@ -3,13 +3,19 @@
 //! Stricter than pprof's own checks, because other readers are: ids are
 //! dense from 1, every location has a mapping, every string is printable.
 
+mod check;
+mod error;
+mod ids;
+mod packing;
 mod proto;
 mod read;
 mod rename;
 mod wire;
 
-pub use read::{Document, Location, Mapping, Packing, ReadError, unpack};
-pub use rename::{NewLines, SourceLine, pack, rename};
+pub use error::ReadError;
+pub use packing::{Packing, pack, unpack};
+pub use read::{Document, Location, Mapping};
+pub use rename::{NewLines, SourceLine, rename};
 pub use wire::WireError;
 
 use std::io::{self, Write};

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::object::{BuildId, CodeLayout, FileId, PinnedFile, find_build_id};
+use crate::symbolize::{DebugServers, Debuginfod};
 
 /// Shorter build IDs are not unique enough to search by.
 const MIN_BUILD_ID_BYTES: usize = 8;
@@ -26,6 +27,9 @@ pub struct FilePlaces {
     pub searched: Vec<PathBuf>,
     /// The system's directories of debug files, which have `.build-id`.
     pub system: Vec<PathBuf>,
+    /// Servers that are asked for debug files that are in none of them, nor at a
+    /// mapping's path.
+    pub servers: Option<DebugServers>,
     /// Take the file at a mapping's path if nothing says which file it was.
     pub trust_paths: bool,
 }
@@ -52,6 +56,8 @@ pub(super) struct FoundFiles {
 #[derive(Debug, Default)]
 pub(super) struct Files {
     places: FilePlaces,
+    /// A client of the servers.
+    servers: Option<Debuginfod>,
     /// The files in `places.searched`, by build ID; filled at the first question.
     searched: Option<HashMap<BuildId, Vec<PathBuf>>>,
     by_build_id: HashMap<(BuildId, PathBuf), FoundFiles>,
@@ -60,8 +66,10 @@ pub(super) struct Files {
 
 impl Files {
     pub fn new(places: FilePlaces) -> Self {
+        let servers = places.servers.clone().and_then(Debuginfod::open);
         Self {
             places,
+            servers,
             ..Self::default()
         }
     }
@@ -69,6 +77,11 @@ impl Files {
     /// Whether files without build ID are taken by their path.
     pub fn trusts_paths(&self) -> bool {
         self.places.trust_paths
+    }
+
+    /// Whether others than this machine are asked.
+    pub fn asks_servers(&self) -> bool {
+        self.servers.is_some()
     }
 
     /// The file of a mapping that nothing is known of but its path.
@@ -131,11 +144,23 @@ impl Files {
                 break;
             }
         }
-        // With the file itself, the symbolizer looks there.
+        // With the file itself, the symbolizer looks there, and asks the servers.
         if found.whole.is_some() && is_known_place {
             found.debug = None;
         }
+        if found.whole.is_none() && found.debug.is_none() {
+            found.debug = self.ask_servers(build_id, path);
+        }
         found
+    }
+
+    fn ask_servers(&mut self, build_id: &BuildId, path: &Path) -> Option<FoundFile> {
+        let file = self.servers.as_mut()?.find(build_id)?;
+        let its_build_id = find_build_id(|offset, buffer| file.read_at(buffer, offset));
+        if its_build_id.as_ref() != Some(build_id) {
+            return None;
+        }
+        hold(file, path, its_build_id)
     }
 
     fn searched(&mut self) -> &HashMap<BuildId, Vec<PathBuf>> {

@@ -12,7 +12,7 @@ use super::kernel::KernelNames;
 use super::reason::{Named, Reason, Unnamed};
 use crate::format::pprof::{Document, Location, Mapping, NewLines, SourceLine};
 use crate::object::{BuildId, FileOffset, MappedRange};
-use crate::symbolize::{self, Names, Place, Query, Symbolizer, vdso_build_id};
+use crate::symbolize::{self, Names, Place, Query, Symbolizer, Waiting, vdso_build_id};
 
 /// How long naming may take. Whoever waits can end it.
 const MAX_WAIT: Duration = Duration::from_secs(12 * 3600);
@@ -27,6 +27,8 @@ pub struct Options {
     /// The symbols of the kernel that the profiles are of; this kernel's, where
     /// they are of this boot, if none are given.
     pub kallsyms: Option<PathBuf>,
+    /// Is told how far naming is, while [`Lookup::finish`] waits for it.
+    pub on_wait: fn(Waiting),
 }
 
 /// Asks for the names of any number of profiles.
@@ -49,9 +51,14 @@ impl Lookup {
     pub fn start(options: Options) -> io::Result<Self> {
         let mut debug_dirs = options.files.searched.clone();
         debug_dirs.extend(options.files.system.iter().cloned());
+        let servers = options.files.servers.clone();
+        let files = Files::new(options.files);
         let mut symbolizer = symbolize::Options {
             debug_dirs,
+            // Where their cache cannot be used, that has been said.
+            debug_servers: servers.filter(|_| files.asks_servers()),
             max_wait: MAX_WAIT,
+            on_wait: options.on_wait,
             file_deadline: FILE_DEADLINE,
             ..symbolize::Options::default()
         };
@@ -64,7 +71,7 @@ impl Lookup {
         };
         Ok(Self {
             resolver: Resolver {
-                files: Files::new(options.files),
+                files,
                 kernel,
                 vdso_build_id: vdso_build_id(),
             },

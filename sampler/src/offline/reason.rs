@@ -87,9 +87,11 @@ impl fmt::Display for Reason {
             Self::NoBuildId => {
                 "the profile has no build ID of it; `--trust-paths` takes what is at its path"
             }
-            Self::NotFound => "no file with this build ID; `--debug-dir` says where else to look",
+            Self::NotFound => {
+                "no file with this build ID; `--debug-dir` and `--debuginfod` say where else to look"
+            }
             Self::OtherAtPath => {
-                "what is at its path has another build ID; `--debug-dir` says where else to look"
+                "what is at its path has another build ID; `--debug-dir` and `--debuginfod` say where else to look"
             }
             Self::NothingAtPath => "no program or library is at its path",
             Self::OutsideOfMapping => "the address is outside of the mapping",

@@ -229,6 +229,12 @@ pub struct ParsersIndex {
     pub timed_out_files: u64,
     /// Files that were given up: their frames have no names.
     pub given_up_files: u64,
+    /// Files with debug information that could not be used, or not all of it:
+    /// their frames lack source lines.
+    pub files_without_debug_info: u64,
+    /// Files with debug information that lies in part in a supplement of `dwz`,
+    /// which is not read: functions inlined into others may be `[inlined]`.
+    pub files_without_supplement: u64,
     /// Addresses that needed no parser: an earlier recording had looked them up.
     pub cached_addresses: u64,
 }
@@ -398,6 +404,8 @@ impl ParsersIndex {
             deaths: stats.parser_deaths + tables.builder_deaths,
             timed_out_files: stats.timed_out_files,
             given_up_files: stats.given_up_files,
+            files_without_debug_info: stats.files_without_debug_info,
+            files_without_supplement: stats.files_without_supplement,
         }
     }
 }

@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
 /// A directory by its descriptor: the same one whatever its path means by now.
 #[derive(Debug)]
@@ -18,6 +18,22 @@ impl Place {
     /// Of an open directory.
     pub fn new(handle: File) -> Self {
         Self { handle }
+    }
+
+    /// Of the directory that a file is to appear in. It has been tried that files
+    /// can be made there.
+    pub fn of_parent(path: &Path) -> io::Result<Self> {
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let handle = File::options()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY)
+            .open(parent)?;
+        let place = Self::new(handle);
+        place.try_out()?;
+        Ok(place)
     }
 
     /// Takes it for this instance, until it is dropped; `false` if another one
@@ -88,9 +104,7 @@ impl Place {
         adorn: &dyn Fn(&File) -> io::Result<()>,
         content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut temporary = OsString::from(".");
-        temporary.push(name);
-        temporary.push(format!(".{}.tmp", std::process::id()));
+        let temporary = temporary(name);
         let file = self.create(&temporary)?;
         let written = (|| {
             adorn(&file)?;
@@ -107,7 +121,7 @@ impl Place {
 
     /// Tries that a file can be made here.
     pub fn try_out(&self) -> io::Result<()> {
-        let name = OsString::from(format!(".sampler.{}.tmp", std::process::id()));
+        let name = temporary("sampler".as_ref());
         drop(self.create(&name)?);
         self.unlink(&name)
     }
@@ -146,6 +160,14 @@ impl Place {
             unsafe { libc::renameat2(directory, from.as_ptr(), directory, to.as_ptr(), flags) };
         check(status)
     }
+}
+
+/// What a file is called until it is whole: hidden, and by no other process.
+fn temporary(name: &OsStr) -> OsString {
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    temporary
 }
 
 fn check(status: libc::c_int) -> io::Result<()> {

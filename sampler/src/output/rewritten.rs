@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::directory::{OutputError, refused};
@@ -61,20 +61,9 @@ impl Rewritten {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(refused(path)(error)),
         }
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let handle = File::options()
-            .read(true)
-            .custom_flags(libc::O_DIRECTORY)
-            .open(parent)
-            .map_err(refused(path))?;
-        let place = Place::new(handle);
-        place.try_out().map_err(refused(path))?;
         Ok(Self {
             path: path.to_owned(),
-            place,
+            place: Place::of_parent(path).map_err(refused(path))?,
             name: name.to_owned(),
             replace,
         })

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::directory::{OutputError, refused};
@@ -35,19 +34,8 @@ impl SummaryFile {
             Err(error) => return Err(refused(path)(error)),
         };
         let sink = if is_file {
-            let parent = match path.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => parent,
-                _ => Path::new("."),
-            };
-            let handle = File::options()
-                .read(true)
-                .custom_flags(libc::O_DIRECTORY)
-                .open(parent)
-                .map_err(refused(path))?;
-            let place = Place::new(handle);
-            place.try_out().map_err(refused(path))?;
             Sink::File {
-                place,
+                place: Place::of_parent(path).map_err(refused(path))?,
                 name: name.to_owned(),
             }
         } else {

@@ -38,5 +38,5 @@ pub use recording::{Lifecycle, Recording};
 pub use running::{Ended, Progress, Running};
 pub use scope::{TargetError, check_targets};
 pub use starting::check_memory;
-pub use unwinding::{TABLES_SERVICE, TableCounts};
+pub use unwinding::{TABLES_SERVICE, TableCounts, TableMaker};
 pub use verification::{Disagreement, Verified, VisitedFrame};

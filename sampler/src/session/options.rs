@@ -13,7 +13,7 @@ use super::budget::Needs;
 use crate::probe::Event;
 use crate::probe::host::cgroup::Cgroup;
 use crate::process::Comm;
-use crate::symbolize::DebugServers;
+use crate::symbolize::{DebugServers, Waiting};
 
 /// Which processes a recording is about.
 #[derive(Debug)]
@@ -143,6 +143,8 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// The servers that are asked for debug files.
     pub debug_servers: Option<DebugServers>,
+    /// Is told how far naming is, while the end of the recording waits for it.
+    pub on_naming: fn(Waiting),
     /// Whether files are written where permissions do not allow it.
     pub overrides_permissions: bool,
     /// Time between two drains; `None` to go by the load.
@@ -192,6 +194,7 @@ pub(super) fn example() -> Options {
         memory_bytes: None,
         cache: None,
         debug_servers: None,
+        on_naming: |_| (),
         overrides_permissions: false,
         drain_interval: None,
         fault_kernel_stack: false,

@@ -92,6 +92,7 @@ pub(super) fn start_symbolizer(
     let start = || {
         Symbolizer::spawn(symbolize::Options {
             debug_servers: options.debug_servers.clone(),
+            on_wait: options.on_naming,
             cache: cache.cloned(),
             rss_bytes: cost::rss_bytes,
             kept_rights,

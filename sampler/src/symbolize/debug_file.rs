@@ -18,8 +18,8 @@ pub(super) trait Candidates {
     /// Starts anew, for the file with this build ID and this debug link.
     fn seek(&mut self, build_id: &BuildId, link: Option<&[u8]>);
 
-    /// The next one, and whether it lies in a directory of the system's.
-    fn next(&mut self) -> Option<(File, bool)>;
+    /// The next one.
+    fn next(&mut self) -> Option<File>;
 }
 
 /// The debug file of an ELF file among the candidates, and what is in it.
@@ -31,14 +31,11 @@ pub(super) fn choose(
 ) -> Option<(Arc<PinnedFile>, Image)> {
     let build_id = image.build_id.as_ref().or(file.build_id.as_ref())?;
     candidates.seek(build_id, image.debug_link.as_deref());
-    while let Some((candidate, is_systems)) = candidates.next() {
+    while let Some(candidate) = candidates.next() {
         let Ok(found) = inspect(&candidate, allowance) else {
             continue;
         };
-        if found.build_id.as_ref() == Some(build_id)
-            && found.has_usable_debug_info()
-            && (is_systems || !found.links_to_files)
-        {
+        if found.build_id.as_ref() == Some(build_id) && found.has_usable_debug_info() {
             let build_id = found.build_id.clone();
             let pin = PinnedFile::new(file.id, PathBuf::new(), build_id, candidate);
             return Some((Arc::new(pin), found));

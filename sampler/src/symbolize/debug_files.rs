@@ -1,9 +1,9 @@
 //! Where the separate file with a program's debug information may be.
 //!
 //! All that opens files for the sake of names is here, and nothing here parses
-//! them, but for their build IDs. The parser could follow `.gnu_debuglink`
-//! itself, but then a target decides which file we open, and a checksum mismatch
-//! costs all its names.
+//! them, but for their build IDs. The parser would follow `.gnu_debuglink` itself,
+//! but then a target decides which file we open, and a checksum mismatch costs
+//! all its names. In a child, it finds nothing there.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -29,16 +29,6 @@ pub(super) struct DebugFiles {
     servers: Option<Debuginfod>,
 }
 
-/// A regular file that may be the debug file asked for. No other build ID than
-/// the one asked for is in its program headers; the rest has to be looked at.
-#[derive(Debug)]
-pub(super) struct DebugFile {
-    /// The file, held open.
-    pub file: Arc<PinnedFile>,
-    /// It is the system's, and what it links to may be followed.
-    pub is_systems: bool,
-}
-
 /// A place where the debug file could be.
 #[derive(Debug, PartialEq, Eq)]
 struct Candidate {
@@ -49,28 +39,21 @@ struct Candidate {
 /// Whose a place is, which says how far it is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
-    /// A directory of the system's: its links may be followed.
+    /// A directory of the system's: symbolic links in it are followed.
     System,
     /// A directory of the target's in our own mount namespace.
     Target,
     /// Somewhere below the target's own root, which nothing leads out of.
     Root,
-    /// Nowhere here.
-    Server,
 }
 
 impl DebugFiles {
     /// Looks in these directories of the system's, and asks these servers.
     pub(super) fn new(dirs: Vec<PathBuf>, servers: Option<DebugServers>) -> Self {
-        let servers = servers.and_then(|servers| {
-            let cache_dir = servers.cache_dir.clone();
-            Debuginfod::new(servers)
-                .inspect_err(|error| {
-                    tracing::warn!(?cache_dir, %error, "no debuginfod server is asked: the cache cannot be used");
-                })
-                .ok()
-        });
-        Self { dirs, servers }
+        Self {
+            dirs,
+            servers: servers.and_then(Debuginfod::open),
+        }
     }
 
     /// Whether others than this machine are asked.
@@ -88,7 +71,7 @@ impl DebugFiles {
     ) -> Vec<[u64; 4]> {
         let found = self.on_this_machine(file, build_id, link);
         let marks = found.filter_map(|found| {
-            let metadata = found.file.metadata().ok()?;
+            let metadata = found.metadata().ok()?;
             let changed_ns = metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec();
             Some([
                 metadata.dev(),
@@ -105,7 +88,7 @@ impl DebugFiles {
         file: &'a PinnedFile,
         build_id: &'a BuildId,
         link: Option<&[u8]>,
-    ) -> impl Iterator<Item = DebugFile> + use<'a> {
+    ) -> impl Iterator<Item = Arc<PinnedFile>> + use<'a> {
         let is_unique = build_id.0.len() >= MIN_BUILD_ID_BYTES;
         let candidates =
             is_unique.then(|| candidates(build_id, link.and_then(file_name), file, &self.dirs));
@@ -117,25 +100,20 @@ impl DebugFiles {
 
     /// The debug files that there may be of a file with this build ID and, from
     /// its `.gnu_debuglink`, the name of its debug file; best first. Each is
-    /// looked for when it is asked for.
+    /// looked for when it is asked for, and is a regular file with no other build
+    /// ID in its program headers; the rest has to be looked at.
     pub(super) fn find<'a>(
         &'a mut self,
         file: &'a PinnedFile,
         build_id: &'a BuildId,
         link: Option<&[u8]>,
-    ) -> impl Iterator<Item = DebugFile> + use<'a> {
+    ) -> impl Iterator<Item = Arc<PinnedFile>> + use<'a> {
         let is_unique = build_id.0.len() >= MIN_BUILD_ID_BYTES;
         let on_this_machine = self.on_this_machine(file, build_id, link);
         let servers = self.servers.as_mut().filter(|_| is_unique);
         let from_servers = servers.into_iter().filter_map(|servers| {
             let fetched = servers.find(build_id)?;
-            debug_file(
-                fetched,
-                PathBuf::from("debuginfod"),
-                Owner::Server,
-                build_id,
-                file,
-            )
+            debug_file(fetched, PathBuf::from("debuginfod"), build_id, file)
         });
         on_this_machine.chain(from_servers)
     }
@@ -192,7 +170,7 @@ fn file_name(link: &[u8]) -> Option<&OsStr> {
 }
 
 /// Opens a candidate if it can be what we look for.
-fn open(candidate: Candidate, build_id: &BuildId, target: &PinnedFile) -> Option<DebugFile> {
+fn open(candidate: Candidate, build_id: &BuildId, target: &PinnedFile) -> Option<Arc<PinnedFile>> {
     let Candidate { path, owner } = candidate;
     let without_access = |flags| {
         OpenOptions::new()
@@ -204,20 +182,18 @@ fn open(candidate: Candidate, build_id: &BuildId, target: &PinnedFile) -> Option
         Owner::System => without_access(0).ok(),
         Owner::Target => without_access(libc::O_NOFOLLOW).ok(),
         Owner::Root => target.root.as_ref()?.locate(&path).ok(),
-        Owner::Server => None,
     };
     let file = readable(&handle?).ok()?;
-    debug_file(file, path, owner, build_id, target)
+    debug_file(file, path, build_id, target)
 }
 
 /// An open file as a debug file, if its build ID is not another.
 fn debug_file(
     file: File,
     path: PathBuf,
-    owner: Owner,
     build_id: &BuildId,
     target: &PinnedFile,
-) -> Option<DebugFile> {
+) -> Option<Arc<PinnedFile>> {
     let metadata = file.metadata().ok()?;
     let id = FileId {
         device: metadata.dev(),
@@ -225,10 +201,7 @@ fn debug_file(
     };
     let found = find_build_id(|offset, buffer| file.read_at(buffer, offset));
     let is_other = found.as_ref().is_some_and(|found| found != build_id);
-    (id != target.id && !is_other).then(|| DebugFile {
-        file: Arc::new(PinnedFile::new(id, path, found, file)),
-        is_systems: owner == Owner::System,
-    })
+    (id != target.id && !is_other).then(|| Arc::new(PinnedFile::new(id, path, found, file)))
 }
 
 /// Opens for reading what was opened without access (`O_PATH`), if it is a

@@ -1,10 +1,12 @@
 //! A first look at an ELF file: what may the real parser be shown?
 //!
 //! The parser trusts a file in ways that a hostile one can use: it opens the
-//! other files that this one names (and would wait for ever on a FIFO), it
-//! inflates compressed sections as far as they go, and it sorts symbol tables of
-//! any size, though a hole of many GiB costs their maker nothing. All of it is
-//! found out here.
+//! other files that this one names, it inflates compressed sections as far as
+//! they go, and it sorts symbol tables of any size, though a hole of many GiB
+//! costs their maker nothing. All of it is found out here.
+//!
+//! Of the files that are named, none is there in a child without rights but
+//! those that it was handed. So a link is harmless unless it names one of them.
 
 use std::ops::Range;
 
@@ -38,14 +40,15 @@ pub(super) struct Image {
     code_sections: Vec<Range<u64>>,
     /// It carries DWARF itself.
     pub has_debug_info: bool,
-    /// Its DWARF is of a size that the parser may be shown, inflated or not.
-    pub debug_info_within_bounds: bool,
+    /// Its DWARF is of a size that the parser may be shown, inflated or not, and
+    /// leads to no file that a child was handed.
+    pub debug_info_is_harmless: bool,
     /// What its compressed sections inflate to.
     pub inflated: Inflated,
     /// Its symbol tables, as they lie in the file.
     symbol_table_bytes: u64,
-    /// It names other files that the parser would open.
-    pub links_to_files: bool,
+    /// Some of its DWARF lies in another file, which is not read.
+    pub has_supplement: bool,
     /// The name in `.gnu_debuglink`, if it has one.
     pub debug_link: Option<Vec<u8>>,
     /// Its GNU build ID.
@@ -55,7 +58,7 @@ pub(super) struct Image {
 impl Image {
     /// The DWARF that the parser may be shown.
     pub(super) fn has_usable_debug_info(&self) -> bool {
-        self.has_debug_info && self.debug_info_within_bounds
+        self.has_debug_info && self.debug_info_is_harmless
     }
 
     /// The most memory that a parser takes for it, mapped files excluded.
@@ -125,7 +128,7 @@ pub(super) fn inspect(
     let header = Header::read(file)?;
     let mut image = Image {
         code: header.segments(file)?,
-        debug_info_within_bounds: true,
+        debug_info_is_harmless: true,
         ..Image::default()
     };
     image
@@ -138,16 +141,21 @@ pub(super) fn inspect(
             return Err(ElfError::SymbolsTooLarge);
         }
         match section.name.as_slice() {
-            b".gnu_debugaltlink" | b".debug_sup" => image.links_to_files = true,
+            b".gnu_debugaltlink" | b".debug_sup" => {
+                let link = section.content(file, MAX_NOTE_BYTES)?;
+                image.debug_info_is_harmless &= !names_descriptor(&link);
+                image.has_supplement = true;
+            }
             b".gnu_debuglink" => {
-                image.links_to_files = true;
-                image.debug_link = Some(until_nul(section.content(file, MAX_NOTE_BYTES)?));
+                let link = until_nul(section.content(file, MAX_NOTE_BYTES)?);
+                image.debug_info_is_harmless &= !names_descriptor(&link);
+                image.debug_link = Some(link);
             }
             name if name.starts_with(b".debug_") => {
                 image.has_debug_info |= name == b".debug_info" && section.kind != SECTION_NO_BITS;
                 let left_bytes = left_debug_bytes.checked_sub(section.held_bytes());
                 left_debug_bytes = left_bytes.unwrap_or(0);
-                image.debug_info_within_bounds &= left_bytes.is_some() && !is_hole(file, &section)?;
+                image.debug_info_is_harmless &= left_bytes.is_some() && !is_hole(file, &section)?;
             }
             _ => {}
         }
@@ -159,12 +167,12 @@ pub(super) fn inspect(
             let notes = section.content(file, MAX_NOTE_BYTES).unwrap_or_default();
             image.build_id = build_id_of_notes(&notes);
         }
-        if section.flags & SECTION_COMPRESSED != 0 && image.debug_info_within_bounds {
-            image.debug_info_within_bounds =
+        if section.flags & SECTION_COMPRESSED != 0 && image.debug_info_is_harmless {
+            image.debug_info_is_harmless =
                 image.inflated.add_debug(file, &header, &section, allowance);
         }
     }
-    if !image.debug_info_within_bounds {
+    if !image.debug_info_is_harmless {
         // Nobody will inflate them.
         image.inflated.debug_bytes = 0;
     }
@@ -179,6 +187,14 @@ fn is_hole(file: &(impl ReadAt + ?Sized), section: &Section) -> Result<bool, Elf
     }
     let least_bytes = section.held_bytes() / 2;
     Ok(!file.holds_data(section.file_range()?, least_bytes))
+}
+
+/// Whether a link could lead to a file that a child was handed: by the whole path
+/// of its descriptor, or by the number where the parser looks beside one.
+fn names_descriptor(link: &[u8]) -> bool {
+    let directory = b"/proc/";
+    let holds_directory = link.windows(directory.len()).any(|part| part == directory);
+    holds_directory || link.iter().all(u8::is_ascii_digit)
 }
 
 fn until_nul(mut text: Vec<u8>) -> Vec<u8> {
@@ -268,15 +284,35 @@ mod tests {
         assert_eq!(image.virtual_address(FileOffset(0xfff)), None);
     }
 
+    /// What the headers say of a library with DWARF and such a link.
+    fn linked(name: &str, link: &[u8]) -> Image {
+        let debug_info = (".debug_info", 1, 0, vec![0; 8]);
+        inspect(&library(&[debug_info, (name, 1, 0, link.to_vec())])).unwrap()
+    }
+
     #[test]
-    fn links_to_other_files_are_seen() {
-        let link = b"../evil\0\0\0\0\0".to_vec();
-        let image = inspect(&library(&[(".gnu_debuglink", 1, 0, link)])).unwrap();
-        assert!(image.links_to_files);
+    fn a_link_to_another_file_is_seen_and_harmless() {
+        let image = linked(".gnu_debuglink", b"../evil\0\0\0\0\0");
+        assert!(image.has_usable_debug_info() && !image.has_supplement);
         assert_eq!(image.debug_link.unwrap(), b"../evil");
         for name in [".gnu_debugaltlink", ".debug_sup"] {
-            let image = inspect(&library(&[(name, 1, 0, vec![0])])).unwrap();
-            assert!(image.links_to_files, "{name}");
+            let image = linked(name, b"\x05\0\0/usr/lib/debug/.dwz/common\0\x01\x02");
+            assert!(
+                image.has_usable_debug_info() && image.has_supplement,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_link_to_what_a_child_was_handed_rules_the_dwarf_out() {
+        for (name, link) in [
+            (".gnu_debuglink", &b"/proc/self/fd/3\0\x01\x02\x03\x04"[..]),
+            (".gnu_debuglink", b"3\0\0\0\x01\x02\x03\x04"),
+            (".gnu_debugaltlink", b"/proc/self/fd/3\0\x01\x02"),
+            (".debug_sup", b"\x05\0\0/proc/self/fd/3\0\x01\x02"),
+        ] {
+            assert!(!linked(name, link).has_usable_debug_info(), "{name}");
         }
     }
 
@@ -342,7 +378,7 @@ mod tests {
         }
         for name in [".debug_info", ".debug_str"] {
             assert!(
-                !look(name, 2 << 20).unwrap().debug_info_within_bounds,
+                !look(name, 2 << 20).unwrap().debug_info_is_harmless,
                 "{name}"
             );
         }

@@ -38,12 +38,15 @@ mod protocol;
 mod remote;
 mod service;
 mod vdso;
+mod waiting;
 mod worker;
 
 pub use debuginfod::DebugServers;
+pub(crate) use debuginfod::Debuginfod;
 pub use jit::{JitSource, JitStats};
 pub use names::{FrameName, Named, Names, Stats};
 pub use place::{Place, PlaceKey, Query};
 pub use service::SERVICE;
 pub use vdso::{build_id as vdso_build_id, pin as pin_vdso};
+pub use waiting::Waiting;
 pub use worker::{Options, Symbolizer};

@@ -68,9 +68,12 @@ pub struct Stats {
     /// Files of which nothing could be read: not ELF, truncated, broken.
     pub failed_files: u64,
     /// Files whose debug information had to be left aside, so that they have
-    /// symbols only: broken, too large when decompressed, or pointing to other
-    /// files.
+    /// symbols only: broken, too large when decompressed, or pointing to files of
+    /// the parser's own.
     pub files_without_debug_info: u64,
+    /// Files whose debug information lies in part in a supplement (dwz), which is
+    /// not read: functions inlined into others may have no names.
+    pub files_without_supplement: u64,
     /// Panics of the parser that were caught.
     pub parser_panics: u64,
     /// What named code that was made at run time.

@@ -1,7 +1,9 @@
 //! The names in one ELF file.
 
 use std::fs::File;
+use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 
 use blazesym::symbolize::source::{Elf, Source};
@@ -45,6 +47,8 @@ pub(super) struct NativeFile {
 struct View {
     file: Arc<PinnedFile>,
     with_debug_info: bool,
+    /// Some of its debug information lies in another file, which is not read.
+    lacks_supplement: bool,
     /// A separate debug file has other file offsets and is asked by virtual
     /// address.
     is_separate: bool,
@@ -87,7 +91,7 @@ impl NativeFile {
         let (image, views, lost_debug_info) = match inspected {
             Ok((image, golang)) => {
                 parser_bytes += image.parser_bytes();
-                let separate = if image.has_usable_debug_info() && !image.links_to_files {
+                let separate = if image.has_usable_debug_info() {
                     None
                 } else {
                     debug_file::choose(&pin, &image, candidates, allowance)
@@ -138,6 +142,11 @@ impl NativeFile {
             asked.map(|view| view.inflated_bytes).max().unwrap_or(0)
         };
         largest(false) + largest(true)
+    }
+
+    /// Whether some of the debug information that is used is not read.
+    pub(super) fn lacks_supplement(&self) -> bool {
+        self.views.iter().any(|view| view.lacks_supplement)
     }
 
     /// Goes on with the symbol tables alone.
@@ -219,6 +228,7 @@ fn views(
     let view = |file: &Arc<PinnedFile>, image: &Image, with_debug_info, is_separate| View {
         file: Arc::clone(file),
         with_debug_info,
+        lacks_supplement: with_debug_info && image.has_supplement,
         is_separate,
         inflated_bytes: image.inflated.symbols_bytes
             + if with_debug_info {
@@ -229,7 +239,7 @@ fn views(
         golang: None,
     };
     let symbols_only = view(pin, image, false, false);
-    if image.has_usable_debug_info() && !image.links_to_files {
+    if image.has_usable_debug_info() {
         return (vec![view(pin, image, true, false), symbols_only], false);
     }
     match separate {
@@ -247,6 +257,7 @@ impl View {
         Self {
             file: Arc::clone(file),
             with_debug_info: false,
+            lacks_supplement: false,
             is_separate: false,
             inflated_bytes: 0,
             golang: Some(table),
@@ -347,9 +358,12 @@ fn is_covered(symbol: &Sym<'_>, image: &Image) -> bool {
 }
 
 /// A parser for one file, which is pinned and therefore never looked at again
-/// for changes of its path.
+/// for changes of its path. It has no directories to look into for files that
+/// this one links to: a child would find none there, and what comes of a debug
+/// link is found before (`debug_file`).
 fn new_parser() -> Symbolizer {
     Symbolizer::builder()
+        .set_debug_dirs(Some(iter::empty::<&Path>()))
         .enable_auto_reload(false)
         .enable_code_info(true)
         .enable_inlined_fns(true)

@@ -39,10 +39,7 @@ pub(super) enum Request {
         symbols_only: bool,
     },
     /// The next file that may be what [`Reply::Wants`] asks for.
-    Candidate {
-        /// It lies in a directory of the system's.
-        is_systems: bool,
-    },
+    Candidate,
     /// There are no more of them.
     NoCandidate,
     /// Name these addresses in a file that is open. Answered by [`Reply::Frames`],
@@ -124,6 +121,9 @@ pub(super) struct FileState {
     pub failed: bool,
     /// It has debug information that is not used.
     pub lost_debug_info: bool,
+    /// Some of the debug information that is used lies in a supplement, which is
+    /// not read.
+    pub lacks_supplement: bool,
     /// Panics so far.
     pub panics: u64,
     /// What its parser may take.

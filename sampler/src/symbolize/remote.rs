@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::isolation::{Child, Limits, Lost};
 use crate::object::{BuildId, FileId, PinnedFile};
 
-use super::debug_files::{DebugFile, DebugFiles};
+use super::debug_files::DebugFiles;
 use super::inflation::Allowance;
 use super::jit::{JitSource, JitStats};
 use super::kept::{KeptNames, Sought};
@@ -512,6 +512,7 @@ impl Parsers {
             .filter(|known| !known.state.failed && !is_given_up(known))
             .filter(|known| known.state.lost_debug_info)
             .count() as u64;
+        stats.files_without_supplement = count(|known| known.state.lacks_supplement);
         stats.parser_panics = self.kernel.panics
             + self
                 .files
@@ -555,12 +556,7 @@ fn offer_debug_files(
         let candidate = candidates.next();
         deadline += begun.elapsed();
         match &candidate {
-            Some(DebugFile { file, is_systems }) => {
-                let request = Request::Candidate {
-                    is_systems: *is_systems,
-                };
-                child.send(&request, Some(file.as_fd()), deadline)?;
-            }
+            Some(file) => child.send(&Request::Candidate, Some(file.as_fd()), deadline)?,
             None => child.send(&Request::NoCandidate, None, deadline)?,
         }
         match child.receive(MAX_REPLY_BYTES, deadline)? {

@@ -238,6 +238,7 @@ impl Parsers<'_> {
         FileState {
             failed: file.has_failed(),
             lost_debug_info: file.lost_debug_info,
+            lacks_supplement: file.lacks_supplement(),
             panics: file.panics,
             parser_bytes: file.parser_bytes(),
             allowance_bytes: self.allowance.left_bytes(),
@@ -270,13 +271,11 @@ struct Offered<'a> {
 }
 
 impl Offered<'_> {
-    fn ask(&mut self) -> io::Result<Option<(File, bool)>> {
+    fn ask(&mut self) -> io::Result<Option<File>> {
         let wants = self.wants.take().unwrap_or(Reply::WantsNext);
         self.parent.send(&wants)?;
         match self.parent.receive()? {
-            (Request::Candidate { is_systems }, Some(file)) => {
-                Ok(Some((File::from(file), is_systems)))
-            }
+            (Request::Candidate, Some(file)) => Ok(Some(File::from(file))),
             (Request::NoCandidate, None) => Ok(None),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -291,7 +290,7 @@ impl Candidates for Offered<'_> {
         });
     }
 
-    fn next(&mut self) -> Option<(File, bool)> {
+    fn next(&mut self) -> Option<File> {
         if self.lost {
             return None;
         }

@@ -24,6 +24,7 @@ use super::native::AddressKind;
 use super::place::{Place, PlaceKey, Query};
 use super::remote::{Bounds, Parsers};
 use super::vdso;
+use super::waiting::{Waiting, wait};
 
 /// How long [`Symbolizer::finish`] waits. Hundreds of large files take seconds.
 const MAX_WAIT: Duration = Duration::from_secs(30);
@@ -63,6 +64,8 @@ pub struct Options {
     /// How long [`Symbolizer::finish`] waits for answers, besides the time that
     /// servers may take.
     pub max_wait: Duration,
+    /// Is told once a second while [`Symbolizer::finish`] waits, and at its end.
+    pub on_wait: fn(Waiting),
     /// How long a child may be at one file before it is ended.
     pub file_deadline: Duration,
     /// Measures the memory of the profiler in bytes, for
@@ -86,6 +89,7 @@ impl Default for Options {
             cache: None,
             kallsyms: PathBuf::from("/proc/kallsyms"),
             max_wait: MAX_WAIT,
+            on_wait: |_| (),
             file_deadline: FILE_DEADLINE,
             rss_bytes: || 0,
             kept_rights: u64::MAX,
@@ -110,6 +114,19 @@ struct Answers {
     settled: u64,
 }
 
+impl Answers {
+    /// How far it is after so long, of so many queries.
+    fn waiting(&self, waited: Duration, submitted: u64) -> Waiting {
+        let stats = self.names.stats();
+        let answered = stats.named + stats.unnamed;
+        Waiting::For {
+            waited,
+            answered,
+            asked: answered + submitted.saturating_sub(self.settled),
+        }
+    }
+}
+
 impl Shared {
     /// A thread that died in between has left whole answers.
     fn answers(&self) -> MutexGuard<'_, Answers> {
@@ -126,6 +143,7 @@ pub struct Symbolizer {
     shared: Arc<Shared>,
     submitted: AtomicU64,
     max_wait: Duration,
+    on_wait: fn(Waiting),
     thread: JoinHandle<()>,
 }
 
@@ -137,6 +155,7 @@ impl Symbolizer {
         let shared = Arc::new(Shared::default());
         let for_servers = options.debug_servers.as_ref().map(|_| debuginfod::MAX_RUN);
         let max_wait = options.max_wait + for_servers.unwrap_or_default();
+        let on_wait = options.on_wait;
         let worker_shared = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("symbolize".to_owned())
@@ -161,6 +180,7 @@ impl Symbolizer {
             shared,
             submitted: AtomicU64::new(0),
             max_wait,
+            on_wait,
             thread,
         })
     }
@@ -179,10 +199,18 @@ impl Symbolizer {
     /// ends by itself once it is done with the file that it is at.
     pub fn finish(self) -> Names {
         drop(self.queue);
-        let waited = self.ended.recv_timeout(self.max_wait);
+        let submitted = self.submitted.into_inner();
+        let mut was_told = false;
+        let waited = wait(&self.ended, self.max_wait, |waited| {
+            was_told = true;
+            (self.on_wait)(self.shared.answers().waiting(waited, submitted));
+        });
+        if was_told {
+            (self.on_wait)(Waiting::Over);
+        }
         self.shared.is_left_behind.store(true, Ordering::Relaxed);
         let Answers { mut names, settled } = std::mem::take(&mut *self.shared.answers());
-        let unanswered = self.submitted.into_inner().saturating_sub(settled);
+        let unanswered = submitted.saturating_sub(settled);
         names.stats_mut().unanswered = unanswered;
         if waited == Err(RecvTimeoutError::Timeout) {
             tracing::warn!(

@@ -32,6 +32,8 @@ pub struct Parsers {
     pub deaths: u64,
     pub timed_out_files: u64,
     pub given_up_files: u64,
+    pub files_without_debug_info: u64,
+    pub files_without_supplement: u64,
 }
 
 /// What named code that was compiled at run time.

@@ -1,6 +1,5 @@
 //! `sampler record`.
 
-mod debug_servers;
 mod setup;
 mod signals;
 mod summary;
@@ -148,6 +147,18 @@ fn warn_of_losses(recording: &Recording) {
             timed_out_files = symbols.timed_out_files,
             given_up_files = symbols.given_up_files,
             "files could not be parsed as they are: frames in them lack source lines, or names"
+        );
+    }
+    if symbols.files_without_debug_info > 0 {
+        tracing::warn!(
+            files = symbols.files_without_debug_info,
+            "debug information of files could not be used, or not all of it: frames in them lack source lines"
+        );
+    }
+    if symbols.files_without_supplement > 0 {
+        tracing::warn!(
+            files = symbols.files_without_supplement,
+            "debug information of files lies in part in supplements of dwz, which are not read: some inlined functions are shown as [inlined]"
         );
     }
     if symbols.kernel_names_hidden {

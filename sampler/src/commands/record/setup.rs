@@ -9,10 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::anyhow;
 use sampler_common::{Limits, MAX_KERNEL_FRAMES, MAX_USER_FRAMES};
 
-use super::debug_servers::debug_servers;
 use crate::cache;
-use crate::commands::Failure;
 use crate::commands::cli::RecordArgs;
+use crate::commands::{Failure, naming_line};
 use crate::output::{
     CostIndex, FrameIndex, HostIndex, Index, JitIndex, LedgerIndex, ParsersIndex, from_unix_ns,
     rfc3339,
@@ -24,9 +23,19 @@ use crate::process::Comm;
 use crate::session::{
     self, DEFAULT_LIMITS, Grouping, Options, Recording, Scope, SessionError, WantedFrames,
 };
+use crate::symbolize::Waiting;
 
 /// Names longer than this are cut by the kernel.
 const MAX_COMM_BYTES: usize = 15;
+
+/// Who is told how far naming is: nobody, where stderr is a program's to read.
+fn on_naming(args: &RecordArgs) -> fn(Waiting) {
+    if args.json && !args.command.is_empty() {
+        |_| ()
+    } else {
+        naming_line::show
+    }
+}
 
 /// Makes options of arguments.
 pub fn check(args: &RecordArgs) -> Result<Options, Failure> {
@@ -52,7 +61,8 @@ pub fn check(args: &RecordArgs) -> Result<Options, Failure> {
         limits: limits(args)?,
         memory_bytes: args.memory,
         cache: cache(args),
-        debug_servers: debug_servers(args.debuginfod.as_deref(), |name| env::var_os(name))?,
+        debug_servers: args.debug_servers.servers()?,
+        on_naming: on_naming(args),
         overrides_permissions: false,
         drain_interval: args.test.drain,
         fault_kernel_stack: args.test.fault.is_some(),

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 
 use crate::commands::cli::SymbolizeArgs;
-use crate::commands::{Failure, open_files};
+use crate::commands::{Failure, naming_line, open_files};
 use crate::format::pprof::{self, Document, Packing};
 use crate::offline::{Answers, FilePlaces, Lookup, Options};
 use crate::output::{Model, Rewritten};
@@ -93,9 +93,11 @@ fn options(args: &SymbolizeArgs) -> Result<Options, Failure> {
         files: FilePlaces {
             searched: args.debug_dir.clone(),
             system: vec![PathBuf::from(SYSTEM_DEBUG_DIR)],
+            servers: args.debug_servers.servers()?,
             trust_paths: args.trust_paths,
         },
         kallsyms: args.kallsyms.clone(),
+        on_wait: naming_line::show,
     })
 }
 

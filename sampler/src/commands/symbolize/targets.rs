@@ -63,11 +63,13 @@ fn beside(input: &Path) -> PathBuf {
 mod tests {
     #![allow(clippy::unwrap_used)] // a test that unwraps says what it expects
     use super::*;
+    use crate::commands::debug_servers::DebugServersArgs;
 
     fn args(files: &[&str], output: Option<&Path>) -> SymbolizeArgs {
         SymbolizeArgs {
             files: files.iter().map(PathBuf::from).collect(),
             debug_dir: Vec::new(),
+            debug_servers: DebugServersArgs { debuginfod: None },
             trust_paths: false,
             kallsyms: None,
             output: output.map(Path::to_owned),

@@ -5,11 +5,8 @@
 //! the end. All else, fields that nobody here knows included, stays byte by byte.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::{self, Write};
 
-use flate2::{Compression, GzBuilder};
-
-use super::read::{Document, Packing, field};
+use super::read::{Document, field};
 use super::wire::{Fields, WireError, put_bytes, put_number};
 use crate::format::safe;
 
@@ -79,19 +76,6 @@ pub fn rename(document: &Document<'_>, lines: &NewLines) -> Result<Vec<u8>, Wire
     out.append(&mut tables.functions);
     out.append(&mut tables.strings);
     Ok(out)
-}
-
-/// The file of a message.
-pub fn pack(message: &[u8], packing: Packing, mut out: impl Write) -> io::Result<()> {
-    match packing {
-        Packing::Plain => out.write_all(message)?,
-        Packing::Gzip => {
-            let mut gzip = GzBuilder::new().write(&mut out, Compression::default());
-            gzip.write_all(message)?;
-            gzip.finish()?;
-        }
-    }
-    out.flush()
 }
 
 /// What becomes known of a mapping.

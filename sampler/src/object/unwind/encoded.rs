@@ -216,7 +216,45 @@ mod tests {
         }
     }
 
+    #[test]
+    fn counts_that_no_file_has_are_none() {
+        let encoded = small().encode();
+        // The numbers of segments, of words of the index, of rows: alone, and with
+        // others that would make up for them if sums could overflow.
+        for at in 2..5 {
+            for count in [0, 4, 1 << 16, 1 << 32, 1 << 62, u64::MAX / 24, u64::MAX] {
+                let mut changed = encoded.clone();
+                changed[8 * at..][..8].copy_from_slice(&u64::to_le_bytes(count));
+                assert_eq!(Table::decode(&changed), None, "{count} at {at}");
+            }
+        }
+        let mut changed = encoded;
+        for at in 2..5 {
+            changed[8 * at..][..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        }
+        assert_eq!(Table::decode(&changed), None);
+    }
+
     proptest::proptest! {
+        /// Rows may lie about their own file, in whatever order they come, but a
+        /// look-up ends, and with a rule of its own bucket.
+        #[test]
+        fn rows_in_any_order_have_rules_of_their_own_bucket(
+            first in proptest::collection::vec(0u32.., 0..256),
+            second in proptest::collection::vec(0u32.., 0..256),
+        ) {
+            let starts = Row(0x500).0 & !0xff;
+            let index = vec![0, first.len() as u32 + 1, (first.len() + second.len()) as u32 + 2];
+            let rows: Vec<u32> = [starts].iter().chain(&first).chain(&[starts]).chain(&second).copied().collect();
+            let table = Table { index, rows, ..small() };
+            let table = Table::decode(&table.encode()).unwrap();
+            for low in 0..0x200 {
+                let bucket = if low < 0x100 { &table.rows[..=first.len()] } else { &table.rows[first.len() + 1..] };
+                let rule = table.rule_at(0x1000 + low).unwrap();
+                assert!(bucket.iter().any(|row| Row(*row).rule() == rule));
+            }
+        }
+
         #[test]
         fn no_damage_makes_a_look_up_panic(at in 0usize..200, byte: u8, address: u64) {
             let mut encoded = small().encode();

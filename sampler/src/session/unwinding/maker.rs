@@ -24,8 +24,10 @@ const MAX_DEATHS: u32 = 2;
 const MAX_REPLY_BYTES: usize = 64;
 
 /// One child, started again when it is lost.
-pub(super) struct Maker {
+#[derive(Debug)]
+pub struct Maker {
     max_bytes: u64,
+    file_deadline: Duration,
     child: Option<Child>,
     given_up: HashSet<FileId>,
     /// Children that were lost since this was last asked.
@@ -35,8 +37,14 @@ pub(super) struct Maker {
 impl Maker {
     /// Starts the child, which may hold so many bytes for a table that it builds.
     pub(super) fn start(max_bytes: u64) -> Self {
+        Self::start_within(max_bytes, FILE_DEADLINE)
+    }
+
+    /// The same, for a child that may be at one file for so long.
+    pub fn start_within(max_bytes: u64, file_deadline: Duration) -> Self {
         let mut maker = Self {
             max_bytes,
+            file_deadline,
             child: None,
             given_up: HashSet::new(),
             deaths: 0,
@@ -46,8 +54,16 @@ impl Maker {
     }
 
     /// Children that were lost since the last call.
-    pub(super) fn take_deaths(&mut self) -> u64 {
+    pub fn take_deaths(&mut self) -> u64 {
         std::mem::take(&mut self.deaths)
+    }
+
+    /// The table of a file, if there is one to be had.
+    pub fn table(&mut self, file: &PinnedFile) -> Option<Table> {
+        match self.make(file).0 {
+            Made::Table(table) => Some(table),
+            Made::Nothing | Made::Refused => None,
+        }
     }
 
     /// The table of a file, and the same encoded. A file that has cost too many
@@ -73,8 +89,8 @@ impl Maker {
 
     fn ask(&self, file: &PinnedFile) -> Result<(Made, Option<Vec<u8>>), Lost> {
         let child = self.child.as_ref().ok_or(Lost::Ended)?;
-        let deadline = Instant::now() + FILE_DEADLINE;
-        child.allow_cpu(FILE_DEADLINE + CPU_GRACE);
+        let deadline = Instant::now() + self.file_deadline;
+        child.allow_cpu(self.file_deadline + CPU_GRACE);
         let request = Request {
             max_bytes: self.max_bytes,
         };

@@ -23,6 +23,7 @@ use sampler_common::{Ending, StackCopy, TablePlace};
 use tokio::sync::Notify;
 
 use self::builder::Builder;
+pub use self::maker::Maker as TableMaker;
 pub use self::service::TABLES_SERVICE;
 pub(super) use self::walk::Copied;
 use self::walk::{Code, Walked};

@@ -42,7 +42,7 @@ pub struct DebugServers {
 
 /// A client of these servers, for one run.
 #[derive(Debug)]
-pub(super) struct Debuginfod {
+pub(crate) struct Debuginfod {
     agent: Agent,
     servers: Vec<String>,
     cache: Cache,
@@ -69,8 +69,18 @@ enum FetchError {
 }
 
 impl Debuginfod {
-    /// Asks nothing yet. Fails if the cache cannot be used.
-    pub(super) fn new(servers: DebugServers) -> io::Result<Self> {
+    /// A client that has asked nothing yet; none, and a warning, if the cache
+    /// cannot be used.
+    pub(crate) fn open(servers: DebugServers) -> Option<Self> {
+        let cache_dir = servers.cache_dir.clone();
+        Self::new(servers)
+            .inspect_err(|error| {
+                tracing::warn!(?cache_dir, %error, "no debuginfod server is asked: the cache cannot be used");
+            })
+            .ok()
+    }
+
+    fn new(servers: DebugServers) -> io::Result<Self> {
         let is_encrypted = |url: &String| url.starts_with("https:");
         let certificates = if servers.urls.iter().any(is_encrypted) {
             certificates::of_system()
@@ -100,7 +110,7 @@ impl Debuginfod {
 
     /// The debug file with a build ID: from the cache, else from the first
     /// server that has it.
-    pub(super) fn find(&mut self, build_id: &BuildId) -> Option<File> {
+    pub(crate) fn find(&mut self, build_id: &BuildId) -> Option<File> {
         if let Some(cached) = self.cache.get(build_id) {
             return Some(cached);
         }

@@ -3,18 +3,38 @@
 //! The variables are those of every client of debuginfod; see debuginfod(8) and
 //! debuginfod-find(1).
 
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::anyhow;
+use clap::Args;
 
 use crate::commands::Failure;
 use crate::symbolize::DebugServers;
 
+/// Which servers with debug files to ask.
+#[derive(Debug, Args)]
+pub struct DebugServersArgs {
+    /// Ask debuginfod servers for debug information that is not on this machine:
+    /// those in `DEBUGINFOD_URLS`, or these (several in quotes). They learn the
+    /// build IDs of what is named. Setting the variable is enough to ask.
+    #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "")]
+    pub debuginfod: Option<String>,
+}
+
+impl DebugServersArgs {
+    /// The servers that are to be asked, if any are.
+    pub fn servers(&self) -> Result<Option<DebugServers>, Failure> {
+        debug_servers(self.debuginfod.as_deref(), |name| env::var_os(name))
+    }
+}
+
 /// The servers that `--debuginfod` names; without names, or without the option,
 /// those of `DEBUGINFOD_URLS`; none if nothing says any. An entry of the variable
 /// that is no address of a server is passed over, one of the option refused.
-pub fn debug_servers(
+fn debug_servers(
     option: Option<&str>,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Option<DebugServers>, Failure> {

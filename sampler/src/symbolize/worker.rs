@@ -41,7 +41,7 @@ const FIRST_ADDRESSES: usize = 64;
 const GROWTH: u64 = 16;
 /// A file whose parser finds no room to stay open is asked again when so many
 /// times as long has passed as it took.
-const PATIENCE: u32 = 5;
+const PATIENCE: u32 = 10;
 
 /// How long a child may be at one file. The largest debug files take seconds.
 const FILE_DEADLINE: Duration = Duration::from_secs(15);
@@ -377,14 +377,16 @@ impl Worker {
                 break;
             }
             let held_bytes = self.measure_memory();
-            let has_grown = held_bytes.saturating_sub(before_bytes) > self.max_rss_bytes / GROWTH;
-            at_once = if has_grown {
+            let growth_bytes = held_bytes.saturating_sub(before_bytes);
+            at_once = if growth_bytes > self.max_rss_bytes / GROWTH {
                 at_once.div_ceil(2)
             } else {
                 at_once * 2
             };
             before_bytes = held_bytes;
-            if held_bytes > self.max_rss_bytes {
+            // It may grow as much again, and a bit more.
+            let ahead_bytes = growth_bytes + self.max_rss_bytes / GROWTH;
+            if held_bytes.saturating_add(ahead_bytes) > self.max_rss_bytes {
                 self.parsers.close_parsers();
                 has_closed = true;
             }

@@ -10,6 +10,9 @@ const MAX_BUILD_ID_BYTES: usize = 32;
 /// Shorter ones are not unique enough.
 const MIN_BUILD_ID_BYTES: usize = 8;
 
+/// A UUID has 36.
+const MAX_BOOT_ID_BYTES: usize = 64;
+
 /// What was worked out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -61,6 +64,14 @@ impl Key {
         )))
     }
 
+    /// Of the kernel's own symbols as they are for one boot, which goes by its
+    /// random ID; `None` if that is none.
+    pub fn of_boot(boot_id: &str) -> Option<Self> {
+        let is_id = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+        let is_right = (1..=MAX_BOOT_ID_BYTES).contains(&boot_id.len());
+        (is_right && boot_id.bytes().all(is_id)).then(|| Self(format!("kernel-{boot_id}")))
+    }
+
     pub(super) fn file_name(&self) -> Option<CString> {
         CString::new(self.0.as_str()).ok()
     }
@@ -104,6 +115,15 @@ mod tests {
             let place = format!("table-at-{:x}-{:x}-", metadata.dev(), metadata.ino());
             assert!(key.0.starts_with(&place), "{}", key.0);
             assert!(!key.0.contains('/') && key.0.len() < 200, "{}", key.0);
+        }
+    }
+
+    #[test]
+    fn a_boot_goes_by_its_id() {
+        let key = Key::of_boot("1b4e28ba-2fa1").unwrap();
+        assert_eq!(key.0, "kernel-1b4e28ba-2fa1");
+        for other in ["", "../passwd", "a/b", &"a".repeat(65)] {
+            assert_eq!(Key::of_boot(other), None);
         }
     }
 

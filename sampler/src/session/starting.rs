@@ -16,6 +16,7 @@ use super::scope::{self, Target};
 use super::settings;
 use super::unwinding::{TableRoom, Unwinding};
 use crate::cache::Cache;
+use crate::probe::host::boot::Boot;
 use crate::probe::host::{HostFacts, cpus};
 use crate::probe::{self, MapSizes, Programs};
 use crate::symbolize::{self, Symbolizer};
@@ -94,6 +95,7 @@ pub(super) fn start_symbolizer(
             debug_servers: options.debug_servers.clone(),
             on_wait: options.on_naming,
             cache: cache.cloned(),
+            boot_id: Boot::read().id,
             rss_bytes: cost::rss_bytes,
             kept_rights,
             max_parser_bytes: shares.parsers_bytes,

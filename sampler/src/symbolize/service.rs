@@ -17,7 +17,7 @@ use super::kernel::Kernel;
 use super::names::Named;
 use super::native::{AddressKind, NativeFile};
 use super::parsers::OpenParsers;
-use super::protocol::{FileState, Reply, Request, split};
+use super::protocol::{FileState, KernelTable, Reply, Request, split};
 
 /// What a child does that names addresses.
 pub const SERVICE: Service = Service {
@@ -45,7 +45,7 @@ fn serve(parent: &Parent) -> io::Result<()> {
         open: OpenParsers::new(max_parser_bytes),
         max_parser_bytes,
         allowance: Allowance::new(allowance_bytes),
-        kernel: None,
+        kernel: HashMap::new(),
         dump: None,
     };
     loop {
@@ -61,7 +61,7 @@ struct Parsers<'a> {
     open: OpenParsers,
     max_parser_bytes: u64,
     allowance: Allowance,
-    kernel: Option<(Kernel, PinnedFile)>,
+    kernel: HashMap<KernelTable, (Kernel, PinnedFile)>,
     /// The jitdump for what is asked next.
     dump: Option<OwnedFd>,
 }
@@ -99,10 +99,11 @@ impl Parsers<'_> {
             (
                 Request::Kernel {
                     addresses,
+                    table,
                     is_new_table,
                 },
-                table,
-            ) => self.name_kernel(&addresses, table, is_new_table),
+                file,
+            ) => self.name_kernel(&addresses, table, file, is_new_table),
             (Request::CloseParsers, None) => {
                 for closed in self.open.close_all() {
                     if let Some(file) = self.files.get_mut(&closed.inode) {
@@ -182,20 +183,21 @@ impl Parsers<'_> {
     fn name_kernel(
         &mut self,
         addresses: &[u64],
-        table: Option<OwnedFd>,
+        table: KernelTable,
+        file: Option<OwnedFd>,
         is_new_table: bool,
     ) -> io::Result<()> {
-        if is_new_table {
-            self.kernel = table.map(|table| {
-                let pin = PinnedFile::new(own_id(0), PathBuf::new(), None, File::from(table));
-                (Kernel::new(pin.reopen_path()), pin)
-            });
+        if let (true, Some(file)) = (is_new_table, file) {
+            let pin = PinnedFile::new(own_id(0), PathBuf::new(), None, File::from(file));
+            let kernel = Kernel::new(pin.reopen_path());
+            self.kernel.insert(table, (kernel, pin));
         }
-        let Some((kernel, _)) = &mut self.kernel else {
+        let Some((kernel, _)) = self.kernel.get_mut(&table) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let named = kernel.name(addresses);
-        let (names_hidden, panics) = (kernel.names_hidden, kernel.panics);
+        let names_hidden = kernel.names_hidden;
+        let panics = self.kernel.values().map(|(kernel, _)| kernel.panics).sum();
         self.send_frames(&named)?;
         self.parent.send(&Reply::KernelNamed {
             names_hidden,

@@ -1,14 +1,15 @@
 //! The vDSO as a file: the kernel maps the same image into every process.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader};
 use std::ops::Range;
-use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::object::{BuildId, FileId, PinnedFile, find_build_id};
+
+use super::sealed::sealed_file;
 
 /// Far more than any kernel's image (two pages on x86-64).
 const MAX_IMAGE_BYTES: u64 = 1 << 20;
@@ -29,9 +30,7 @@ pub fn build_id() -> Option<BuildId> {
 /// offsets into the image.
 pub fn pin() -> io::Result<Arc<PinnedFile>> {
     let image = own_image()?;
-    let mut file = memory_file()?;
-    file.write_all(&image)?;
-    seal(&file)?;
+    let file = sealed_file(c"vdso", &image)?;
     let metadata = file.metadata()?;
     let id = FileId {
         device: metadata.dev(),
@@ -74,31 +73,11 @@ fn vdso_range(line: &[u8]) -> Option<Range<u64>> {
     (start < end && end - start <= MAX_IMAGE_BYTES).then_some(start..end)
 }
 
-fn memory_file() -> io::Result<File> {
-    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    // SAFETY: the name is a NUL-terminated string that lives for the call.
-    let fd = unsafe { libc::memfd_create(c"vdso".as_ptr(), flags) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just given us this descriptor, and nobody else
-    // knows it.
-    Ok(unsafe { File::from_raw_fd(fd) })
-}
-
-/// Makes a memory file immutable for ever.
-fn seal(file: &File) -> io::Result<()> {
-    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
-    // SAFETY: `fcntl` with F_ADD_SEALS takes an int and touches no memory of ours.
-    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)] // a test that unwraps says what it expects
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]

@@ -19,10 +19,11 @@ use crate::object::{FileId, PinnedFile};
 use super::debug_files::DebugFiles;
 use super::debuginfod::{self, DebugServers};
 use super::kept::KeptNames;
+use super::kept_kernel::KeptKernel;
 use super::names::{Named, Names};
 use super::native::AddressKind;
 use super::place::{Place, PlaceKey, Query};
-use super::remote::{Bounds, Parsers};
+use super::remote::{Bounds, KernelSymbols, Parsers};
 use super::vdso;
 use super::waiting::{Waiting, wait};
 
@@ -61,6 +62,9 @@ pub struct Options {
     pub cache: Option<Arc<Cache>>,
     /// The kernel's symbol table.
     pub kallsyms: PathBuf,
+    /// The boot that it is of, if that is known and it is the kernel's own: the part
+    /// that does not change is then kept, too.
+    pub boot_id: Option<String>,
     /// How long [`Symbolizer::finish`] waits for answers, besides the time that
     /// servers may take.
     pub max_wait: Duration,
@@ -88,6 +92,7 @@ impl Default for Options {
             debug_servers: None,
             cache: None,
             kallsyms: PathBuf::from("/proc/kallsyms"),
+            boot_id: None,
             max_wait: MAX_WAIT,
             on_wait: |_| (),
             file_deadline: FILE_DEADLINE,
@@ -266,8 +271,11 @@ impl Worker {
             parsers: Parsers::new(
                 bounds,
                 debug_files,
-                KeptNames::new(options.cache),
-                &options.kallsyms,
+                KeptNames::new(options.cache.clone()),
+                KernelSymbols::open(
+                    &options.kallsyms,
+                    KeptKernel::new(options.cache, options.boot_id.as_deref()),
+                ),
             ),
             vdso: Vdso::NotAsked,
             costly: HashMap::new(),

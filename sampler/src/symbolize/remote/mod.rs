@@ -1,11 +1,14 @@
 //! The worker's side: a child that parses, started again when it is lost.
+//!
+//! Files are asked for here, the kernel and code that was made at run time in files
+//! of their own.
+
+mod jit;
+mod kernel;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,14 +17,17 @@ use crate::object::{BuildId, FileId, PinnedFile};
 
 use super::debug_files::DebugFiles;
 use super::inflation::Allowance;
-use super::jit::{JitSource, JitStats};
 use super::kept::{KeptNames, Sought};
 use super::names::{FrameName, Named, Stats};
 use super::native::AddressKind;
 use super::protocol::{
-    FileState, MAX_ADDRESSES, MAX_LINK_BYTES, MAX_REPLY_BYTES, Reply, Request, is_sound,
+    FileState, KernelTable, MAX_ADDRESSES, MAX_LINK_BYTES, MAX_REPLY_BYTES, Reply, Request,
+    is_sound,
 };
 use super::service::SERVICE;
+
+use jit::Jit;
+pub(super) use kernel::KernelSymbols;
 
 /// Children that a file may cost. After the first, it is tried without its debug
 /// information.
@@ -29,8 +35,6 @@ const MAX_DEATHS: u32 = 2;
 /// The parser recurses as deep as DWARF nests inlined functions. Only pages
 /// that are touched cost memory.
 const STACK_BYTES: u64 = 64 << 20;
-/// What may be read in all of files that name code made at run time.
-const MAX_JIT_BYTES: u64 = 1 << 30;
 /// CPU time that a child may use beyond the deadline of what it is asked: the
 /// kernel ends it then, should we not.
 const CPU_GRACE: Duration = Duration::from_secs(10);
@@ -53,7 +57,7 @@ pub(super) struct Parsers {
     debug_files: DebugFiles,
     kept: KeptNames,
     files: HashMap<FileId, KnownFile>,
-    kernel: KernelTable,
+    kernel: KernelSymbols,
     jit: Jit,
     child: Option<Running>,
     /// Whether a child could not be started, which has been said then.
@@ -69,7 +73,8 @@ pub(super) struct Parsers {
 struct Running {
     child: Child,
     open: HashSet<FileId>,
-    has_kernel: bool,
+    /// Symbol tables of the kernel that it has.
+    kernel: HashSet<KernelTable>,
 }
 
 /// What is known of a file.
@@ -86,30 +91,6 @@ struct KnownFile {
     spent: Duration,
 }
 
-/// The kernel's symbols.
-#[derive(Debug)]
-struct KernelTable {
-    /// It is opened once, with the rights that there are then, which are those
-    /// that it goes on with.
-    kallsyms: io::Result<File>,
-    /// `/proc/modules` when the child read the table: code loaded later would be
-    /// taken for the module before it.
-    modules: Vec<u8>,
-    deaths: u32,
-    names_hidden: bool,
-    panics: u64,
-}
-
-/// Files that name code made at run time.
-#[derive(Debug)]
-struct Jit {
-    stats: JitStats,
-    /// What may still be read of all of them.
-    allowance_bytes: u64,
-    /// Sources that have cost a child; they are not asked again.
-    lost: HashSet<u64>,
-}
-
 impl KnownFile {
     /// Whether it might be read better another time.
     fn is_doubtful(&self) -> bool {
@@ -123,37 +104,15 @@ impl Parsers {
         bounds: Bounds,
         debug_files: DebugFiles,
         kept: KeptNames,
-        kallsyms: &Path,
+        kernel: KernelSymbols,
     ) -> Self {
-        // Not a FIFO, which would have us wait for whoever writes.
-        let opened = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(kallsyms);
-        let kallsyms = opened.and_then(|file| {
-            if file.metadata()?.is_file() {
-                Ok(file)
-            } else {
-                Err(io::ErrorKind::InvalidInput.into())
-            }
-        });
         Self {
             bounds,
             debug_files,
             kept,
             files: HashMap::new(),
-            kernel: KernelTable {
-                kallsyms,
-                modules: Vec::new(),
-                deaths: 0,
-                names_hidden: false,
-                panics: 0,
-            },
-            jit: Jit {
-                stats: JitStats::default(),
-                allowance_bytes: MAX_JIT_BYTES,
-                lost: HashSet::new(),
-            },
+            kernel,
+            jit: Jit::default(),
             child: None,
             cannot_start: false,
             allowance_bytes: Allowance::default().left_bytes(),
@@ -212,6 +171,7 @@ impl Parsers {
     /// Keeps the names that were found for the next recording.
     pub(super) fn keep_names(&mut self) {
         std::mem::take(&mut self.kept).keep(&self.debug_files);
+        self.kernel.keep();
     }
 
     fn parse(&mut self, pin: &Arc<PinnedFile>, addresses: &[u64], kind: AddressKind) -> Vec<Named> {
@@ -312,121 +272,6 @@ impl Parsers {
         }
     }
 
-    /// The frames at each address of code that was made at run time; they are in
-    /// ascending order.
-    pub(super) fn name_jit(&mut self, source: &JitSource, addresses: &[u64]) -> Vec<Named> {
-        let mut named = Vec::with_capacity(addresses.len());
-        for chunk in addresses.chunks(MAX_ADDRESSES) {
-            let asked = if self.jit.lost.contains(&source.id) || self.running().is_none() {
-                None
-            } else {
-                self.ask_jit(source, chunk)
-                    .inspect_err(|lost| {
-                        tracing::warn!("lost a parser over a perf map or jitdump: {lost}");
-                        self.jit.lost.insert(source.id);
-                        self.lose_child();
-                    })
-                    .ok()
-            };
-            named.extend(asked.unwrap_or_else(|| vec![Named::from([]); chunk.len()]));
-        }
-        named
-    }
-
-    fn ask_jit(&mut self, source: &JitSource, addresses: &[u64]) -> Result<Vec<Named>, Lost> {
-        let Some(Running { child, .. }) = &self.child else {
-            return Err(Lost::Ended);
-        };
-        let deadline = Instant::now() + self.bounds.file_deadline;
-        child.allow_cpu(self.bounds.file_deadline + CPU_GRACE);
-        if let Some(dump) = &source.dump {
-            child.send(&Request::JitDump, Some(dump.as_fd()), deadline)?;
-        }
-        let request = Request::Jit {
-            addresses: addresses.to_vec(),
-            allowance_bytes: self.jit.allowance_bytes,
-        };
-        let map = source.map.as_ref().map(|map| map.as_fd());
-        child.send(&request, map, deadline)?;
-        let named = receive_frames(child, addresses.len(), deadline)?;
-        match child.receive(MAX_REPLY_BYTES, deadline)? {
-            Reply::JitNamed {
-                stats,
-                allowance_bytes,
-            } => {
-                self.jit.stats.add(stats);
-                self.jit.allowance_bytes = self.jit.allowance_bytes.min(allowance_bytes);
-                Ok(named)
-            }
-            _ => Err(Lost::Nonsense),
-        }
-    }
-
-    /// The frames at each address of the kernel.
-    pub(super) fn name_kernel(&mut self, addresses: &[u64]) -> Vec<Named> {
-        addresses
-            .chunks(MAX_ADDRESSES)
-            .flat_map(|chunk| self.name_some_of_kernel(chunk))
-            .collect()
-    }
-
-    fn name_some_of_kernel(&mut self, addresses: &[u64]) -> Vec<Named> {
-        let modules = fs::read("/proc/modules").unwrap_or_default();
-        let is_new = modules != self.kernel.modules;
-        self.kernel.modules = modules;
-        if let (true, Some(running)) = (is_new, &mut self.child) {
-            running.has_kernel = false;
-        }
-        while self.kernel.deaths < MAX_DEATHS && self.kernel.kallsyms.is_ok() {
-            if self.running().is_none() {
-                break;
-            }
-            match self.ask_kernel(addresses) {
-                Ok(named) => return named,
-                Err(lost) => {
-                    tracing::warn!("lost a parser over the kernel's symbols: {lost}");
-                    self.kernel.deaths += 1;
-                    self.lose_child();
-                }
-            }
-        }
-        if let Err(error) = &self.kernel.kallsyms {
-            tracing::debug!(%error, "the kernel's symbols cannot be read");
-        }
-        self.kernel.names_hidden = true;
-        vec![Named::from([]); addresses.len()]
-    }
-
-    fn ask_kernel(&mut self, addresses: &[u64]) -> Result<Vec<Named>, Lost> {
-        let (Some(running), Ok(kallsyms)) = (&mut self.child, &self.kernel.kallsyms) else {
-            return Err(Lost::Ended);
-        };
-        let deadline = Instant::now() + self.bounds.file_deadline;
-        running
-            .child
-            .allow_cpu(self.bounds.file_deadline + CPU_GRACE);
-        let is_new_table = !running.has_kernel;
-        running.has_kernel = true;
-        let request = Request::Kernel {
-            addresses: addresses.to_vec(),
-            is_new_table,
-        };
-        let table = is_new_table.then(|| kallsyms.as_fd());
-        running.child.send(&request, table, deadline)?;
-        let named = receive_frames(&running.child, addresses.len(), deadline)?;
-        match running.child.receive(MAX_REPLY_BYTES, deadline)? {
-            Reply::KernelNamed {
-                names_hidden,
-                panics,
-            } => {
-                self.kernel.names_hidden |= names_hidden;
-                self.kernel.panics = panics;
-                Ok(named)
-            }
-            _ => Err(Lost::Nonsense),
-        }
-    }
-
     /// Frees what the parsers hold.
     pub(super) fn close_parsers(&mut self) {
         let deadline = Instant::now() + self.bounds.file_deadline;
@@ -466,7 +311,7 @@ impl Parsers {
                     self.child = Some(Running {
                         child,
                         open: HashSet::new(),
-                        has_kernel: false,
+                        kernel: HashSet::new(),
                     });
                 }
                 Err(error) => {

@@ -1,0 +1,149 @@
+//! The kernel, by its own symbol table.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Instant;
+
+use crate::isolation::Lost;
+use crate::symbolize::kept_kernel::KeptKernel;
+use crate::symbolize::names::Named;
+use crate::symbolize::protocol::{KernelTable, MAX_ADDRESSES, MAX_REPLY_BYTES, Reply, Request};
+
+use super::{CPU_GRACE, MAX_DEATHS, Parsers, receive_frames};
+
+/// The kernel's symbols.
+#[derive(Debug)]
+pub(in crate::symbolize) struct KernelSymbols {
+    /// It is opened once, with the rights that there are then, which are those
+    /// that it goes on with.
+    kallsyms: io::Result<File>,
+    /// What an earlier recording kept of it.
+    kept: KeptKernel,
+    /// `/proc/modules` when the child read the table: code loaded later would be
+    /// taken for the module before it.
+    modules: Vec<u8>,
+    deaths: u32,
+    pub(super) names_hidden: bool,
+    pub(super) panics: u64,
+}
+
+impl KernelSymbols {
+    pub(in crate::symbolize) fn open(kallsyms: &Path, kept: KeptKernel) -> Self {
+        // Not a FIFO, which would have us wait for whoever writes.
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(kallsyms);
+        let kallsyms = opened.and_then(|file| {
+            if file.metadata()?.is_file() {
+                Ok(file)
+            } else {
+                Err(io::ErrorKind::InvalidInput.into())
+            }
+        });
+        Self {
+            kallsyms,
+            kept,
+            modules: Vec::new(),
+            deaths: 0,
+            names_hidden: false,
+            panics: 0,
+        }
+    }
+
+    /// Keeps for the next recording what does not change until the next boot.
+    pub(super) fn keep(&mut self) {
+        if let Ok(kallsyms) = &self.kallsyms {
+            self.kept.keep(kallsyms);
+        }
+    }
+}
+
+impl Parsers {
+    /// The frames at each address of the kernel; no address comes twice.
+    pub(in crate::symbolize) fn name_kernel(&mut self, addresses: &[u64]) -> Vec<Named> {
+        let kept = self.kernel.kept.code();
+        let (core, live): (Vec<u64>, Vec<u64>) =
+            addresses.iter().partition(|address| kept.contains(address));
+        let mut named = HashMap::new();
+        for (table, addresses) in [(KernelTable::Core, core), (KernelTable::Live, live)] {
+            for chunk in addresses.chunks(MAX_ADDRESSES) {
+                let found = self.name_some_of_kernel(table, chunk);
+                named.extend(chunk.iter().copied().zip(found));
+            }
+        }
+        let named = addresses.iter().map(|address| named.remove(address));
+        named.map(Option::unwrap_or_default).collect()
+    }
+
+    fn name_some_of_kernel(&mut self, table: KernelTable, addresses: &[u64]) -> Vec<Named> {
+        if table == KernelTable::Live {
+            self.forget_old_modules();
+        }
+        while self.kernel.deaths < MAX_DEATHS && self.kernel.kallsyms.is_ok() {
+            if self.running().is_none() {
+                break;
+            }
+            match self.ask_kernel(table, addresses) {
+                Ok(named) => return named,
+                Err(lost) => {
+                    tracing::warn!("lost a parser over the kernel's symbols: {lost}");
+                    self.kernel.deaths += 1;
+                    self.lose_child();
+                }
+            }
+        }
+        if let Err(error) = &self.kernel.kallsyms {
+            tracing::debug!(%error, "the kernel's symbols cannot be read");
+        }
+        self.kernel.names_hidden = true;
+        vec![Named::from([]); addresses.len()]
+    }
+
+    fn forget_old_modules(&mut self) {
+        let modules = fs::read("/proc/modules").unwrap_or_default();
+        let is_new = modules != self.kernel.modules;
+        self.kernel.modules = modules;
+        if let (true, Some(running)) = (is_new, &mut self.child) {
+            running.kernel.remove(&KernelTable::Live);
+        }
+    }
+
+    fn ask_kernel(&mut self, table: KernelTable, addresses: &[u64]) -> Result<Vec<Named>, Lost> {
+        let file = match table {
+            KernelTable::Core => self.kernel.kept.table(),
+            KernelTable::Live => self.kernel.kallsyms.as_ref().ok(),
+        };
+        let (Some(running), Some(file)) = (&mut self.child, file) else {
+            return Err(Lost::Ended);
+        };
+        let deadline = Instant::now() + self.bounds.file_deadline;
+        running
+            .child
+            .allow_cpu(self.bounds.file_deadline + CPU_GRACE);
+        let is_new_table = running.kernel.insert(table);
+        let request = Request::Kernel {
+            addresses: addresses.to_vec(),
+            table,
+            is_new_table,
+        };
+        let file = is_new_table.then(|| file.as_fd());
+        running.child.send(&request, file, deadline)?;
+        let named = receive_frames(&running.child, addresses.len(), deadline)?;
+        match running.child.receive(MAX_REPLY_BYTES, deadline)? {
+            Reply::KernelNamed {
+                names_hidden,
+                panics,
+            } => {
+                self.kernel.names_hidden |= names_hidden;
+                self.kernel.panics = panics;
+                Ok(named)
+            }
+            _ => Err(Lost::Nonsense),
+        }
+    }
+}

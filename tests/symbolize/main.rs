@@ -4,6 +4,7 @@
 //! skips a test visibly, and fails it where `CI=true`.
 
 mod accuracy;
+mod bounded;
 mod debuginfod;
 mod elsewhere;
 mod fixture;
@@ -22,6 +23,7 @@ fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(native::trials());
+    trials.extend(bounded::trials());
     trials.extend(separate::trials());
     trials.extend(supplements::trials());
     trials.extend(golang::trials());

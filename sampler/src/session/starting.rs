@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::thread;
 
 use sampler_common::Settings;
 
@@ -20,6 +22,10 @@ use crate::probe::host::boot::Boot;
 use crate::probe::host::{HostFacts, cpus};
 use crate::probe::{self, MapSizes, Programs};
 use crate::symbolize::{self, Symbolizer};
+
+/// CPUs for each of the threads that look for names, and the most of these.
+const CPUS_A_NAMER: usize = 4;
+const MAX_NAMERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 
 /// Refuses a memory budget that is too small.
 pub fn check_memory(options: &Options) -> Result<Shares, SessionError> {
@@ -99,6 +105,7 @@ pub(super) fn start_symbolizer(
             rss_bytes: cost::rss_bytes,
             kept_rights,
             max_parser_bytes: shares.parsers_bytes,
+            at_a_time: named_at_a_time(),
             // Whoever holds it: parsers can be opened again.
             max_rss_bytes: shares.budget_bytes.saturating_sub(programs.map_bytes()),
             ..symbolize::Options::default()
@@ -106,6 +113,15 @@ pub(super) fn start_symbolizer(
     };
     let started = options.names.then(start).transpose();
     started.map_err(system("start the symbolizer"))
+}
+
+/// Files whose names are looked for at a time: on large hosts there are more of
+/// them, and nobody misses some CPUs.
+fn named_at_a_time() -> NonZeroUsize {
+    let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(cpus / CPUS_A_NAMER)
+        .unwrap_or(NonZeroUsize::MIN)
+        .min(MAX_NAMERS)
 }
 
 /// Loads the programs for this host and these options; returns what they were

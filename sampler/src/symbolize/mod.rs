@@ -1,8 +1,8 @@
 //! Addresses to frames, each distinct address once, off the drain path.
 //!
-//! A [`Symbolizer`] is a handle on one thread. Drains
-//! hand it [`Query`]s and go on; at the end [`Symbolizer::finish`] returns the
-//! [`Names`].
+//! A [`Symbolizer`] is a handle on one thread, or, where there are CPUs, a few, each
+//! with files of its own. Drains hand it [`Query`]s and go on; at the end
+//! [`Symbolizer::finish`] returns the [`Names`].
 //!
 //! An address is asked for by where it lies ([`Place`]): in a pinned file by
 //! file offset, in the kernel by address, in the vDSO by offset into its image.
@@ -11,7 +11,7 @@
 //! whoever asks has opened ([`JitSource`]).
 //!
 //! An ELF file is hostile. It is parsed in a child without rights (`service`),
-//! which the thread asks (`remote`) and hands the open files. In it, `inspect`
+//! which its thread asks (`remote`) and hands the open files. In it, `inspect`
 //! looks at the headers first and decides what of the file the parser may see;
 //! what is parsed, inflated and kept in memory has bounds for each file and for
 //! the run. A file over which a child ends, or that takes too long, is tried once
@@ -33,12 +33,14 @@ mod kept_kernel;
 mod kernel;
 mod names;
 mod native;
+mod options;
 mod parsers;
 mod place;
 mod protocol;
 mod remote;
 mod sealed;
 mod service;
+mod symbolizer;
 mod vdso;
 mod waiting;
 mod worker;
@@ -47,8 +49,9 @@ pub use debuginfod::DebugServers;
 pub(crate) use debuginfod::Debuginfod;
 pub use jit::{JitSource, JitStats};
 pub use names::{FrameName, Named, Names, Stats};
+pub use options::Options;
 pub use place::{Place, PlaceKey, Query};
 pub use service::SERVICE;
+pub use symbolizer::Symbolizer;
 pub use vdso::{build_id as vdso_build_id, pin as pin_vdso};
 pub use waiting::Waiting;
-pub use worker::{Options, Symbolizer};

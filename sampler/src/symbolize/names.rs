@@ -36,17 +36,17 @@ pub type Named = Arc<[FrameName]>;
 pub struct Names {
     places: HashMap<PlaceKey, HashMap<u64, Named>>,
     stats: Stats,
-    keeper: Keeper,
+    keepers: Keepers,
 }
 
-/// The thread that keeps names for the next recording. Who drops the names waits
-/// for it, so that the program does not end in the middle of it.
+/// The threads that keep names for the next recording. Who drops the names waits
+/// for them, so that the program does not end in the middle of it.
 #[derive(Debug, Default)]
-struct Keeper(Option<JoinHandle<()>>);
+struct Keepers(Vec<JoinHandle<()>>);
 
-impl Drop for Keeper {
+impl Drop for Keepers {
     fn drop(&mut self) {
-        if let Some(thread) = self.0.take() {
+        for thread in self.0.drain(..) {
             // If it panicked, nothing is kept.
             let _ = thread.join();
         }
@@ -99,6 +99,28 @@ pub struct Stats {
     pub peak_rss_bytes: u64,
 }
 
+impl Stats {
+    /// Adds what was achieved for other places.
+    fn add(&mut self, more: Self) {
+        self.named += more.named;
+        self.unnamed += more.unnamed;
+        self.unanswered += more.unanswered;
+        self.files += more.files;
+        self.failed_files += more.failed_files;
+        self.files_without_debug_info += more.files_without_debug_info;
+        self.files_without_supplement += more.files_without_supplement;
+        self.parser_panics += more.parser_panics;
+        self.jit.add(more.jit);
+        self.parser_deaths += more.parser_deaths;
+        self.timed_out_files += more.timed_out_files;
+        self.given_up_files += more.given_up_files;
+        self.kept += more.kept;
+        self.kernel_names_hidden |= more.kernel_names_hidden;
+        self.cpu_ns += more.cpu_ns;
+        self.peak_rss_bytes = self.peak_rss_bytes.max(more.peak_rss_bytes);
+    }
+}
+
 impl Names {
     /// The frames at an address; `None` if it was never asked for.
     pub fn get(&self, place: &PlaceKey, address: u64) -> Option<&Named> {
@@ -110,9 +132,15 @@ impl Names {
         self.stats
     }
 
-    /// Says which thread keeps them, and is about to end.
-    pub(super) fn set_keeper(&mut self, thread: JoinHandle<()>) {
-        self.keeper = Keeper(Some(thread));
+    /// Adds those of other places.
+    pub(super) fn add(&mut self, mut more: Self) {
+        self.places.extend(more.places.drain());
+        self.stats.add(more.stats);
+    }
+
+    /// Says which thread keeps some of them, and is about to end.
+    pub(super) fn add_keeper(&mut self, thread: JoinHandle<()>) {
+        self.keepers.0.push(thread);
     }
 
     /// Whether an address has been answered, named or not.

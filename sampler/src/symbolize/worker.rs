@@ -1,36 +1,28 @@
-//! The thread that has files parsed.
+//! What a thread does that has files parsed.
 //!
 //! It parses nothing itself: a child does, and the thread asks it. Nobody who asks
 //! for names ever waits for it before the end, and then for a bounded time only.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::cache::Cache;
-use crate::isolation::{self, niceness, rights};
+use crate::isolation;
 use crate::object::{FileId, PinnedFile};
 
 use super::debug_files::DebugFiles;
-use super::debuginfod::{self, DebugServers};
 use super::kept::KeptNames;
 use super::kept_kernel::KeptKernel;
 use super::names::{Named, Names};
 use super::native::AddressKind;
+use super::options::Options;
 use super::place::{Place, PlaceKey, Query};
 use super::remote::{Bounds, KernelSymbols, Parsers};
 use super::vdso;
-use super::waiting::{Waiting, wait};
 
-/// How long [`Symbolizer::finish`] waits. Hundreds of large files take seconds.
-const MAX_WAIT: Duration = Duration::from_secs(30);
-/// What open parsers may hold together where nothing else is said.
-const MAX_PARSER_BYTES: u64 = 512 << 20;
 /// Memory is looked at after a parser that may take this much has answered.
 const NOTICEABLE_BYTES: u64 = 1 << 20;
 
@@ -44,69 +36,14 @@ const GROWTH: u64 = 16;
 /// times as long has passed as it took.
 const PATIENCE: u32 = 10;
 
-/// How long a child may be at one file. The largest debug files take seconds.
-const FILE_DEADLINE: Duration = Duration::from_secs(15);
 /// What a child may hold in any case, so that a small budget costs time and no
 /// names; and at most.
 const MIN_CHILD_BYTES: u64 = 256 << 20;
 const MAX_CHILD_BYTES: u64 = 4 << 30;
 
-/// Where names are looked for, and at what cost.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Directories with separate debug files, in order of preference.
-    pub debug_dirs: Vec<PathBuf>,
-    /// Servers that are asked for debug files that are in none of them.
-    pub debug_servers: Option<DebugServers>,
-    /// Where names that were found are kept for the next time.
-    pub cache: Option<Arc<Cache>>,
-    /// The kernel's symbol table.
-    pub kallsyms: PathBuf,
-    /// The boot that it is of, if that is known and it is the kernel's own: the part
-    /// that does not change is then kept, too.
-    pub boot_id: Option<String>,
-    /// How long [`Symbolizer::finish`] waits for answers, besides the time that
-    /// servers may take.
-    pub max_wait: Duration,
-    /// Is told once a second while [`Symbolizer::finish`] waits, and at its end.
-    pub on_wait: fn(Waiting),
-    /// How long a child may be at one file before it is ended.
-    pub file_deadline: Duration,
-    /// Measures the memory of the profiler in bytes, for
-    /// [`super::Stats::peak_rss_bytes`].
-    pub rss_bytes: fn() -> u64,
-    /// The capabilities that the thread keeps, one bit each, after it has opened
-    /// what it needs more for.
-    pub kept_rights: u64,
-    /// What open parsers may hold together, in bytes. A file that takes more
-    /// alone goes without what has to be inflated.
-    pub max_parser_bytes: u64,
-    /// When the profiler takes more, in bytes, no parser stays open.
-    pub max_rss_bytes: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            debug_dirs: vec![PathBuf::from("/usr/lib/debug")],
-            debug_servers: None,
-            cache: None,
-            kallsyms: PathBuf::from("/proc/kallsyms"),
-            boot_id: None,
-            max_wait: MAX_WAIT,
-            on_wait: |_| (),
-            file_deadline: FILE_DEADLINE,
-            rss_bytes: || 0,
-            kept_rights: u64::MAX,
-            max_parser_bytes: MAX_PARSER_BYTES,
-            max_rss_bytes: u64::MAX,
-        }
-    }
-}
-
 /// What the thread and the handle on it share.
 #[derive(Debug, Default)]
-struct Shared {
+pub(super) struct Shared {
     answers: Mutex<Answers>,
     /// Nobody waits for answers any more.
     is_left_behind: AtomicBool,
@@ -119,120 +56,30 @@ struct Answers {
     settled: u64,
 }
 
-impl Answers {
-    /// How far it is after so long, of so many queries.
-    fn waiting(&self, waited: Duration, submitted: u64) -> Waiting {
-        let stats = self.names.stats();
-        let answered = stats.named + stats.unnamed;
-        Waiting::For {
-            waited,
-            answered,
-            asked: answered + submitted.saturating_sub(self.settled),
-        }
-    }
-}
-
 impl Shared {
+    /// Distinct addresses with an answer, and, of so many queries, those that are
+    /// known to be distinct or have none yet.
+    pub(super) fn progress(&self, submitted: u64) -> (u64, u64) {
+        let answers = self.answers();
+        let stats = answers.names.stats();
+        let answered = stats.named + stats.unnamed;
+        (
+            answered,
+            answered + submitted.saturating_sub(answers.settled),
+        )
+    }
+
+    /// What was found, and how many queries need nothing more. The thread is told
+    /// that nobody waits for it any more.
+    pub(super) fn leave(&self) -> (Names, u64) {
+        self.is_left_behind.store(true, Ordering::Relaxed);
+        let Answers { names, settled } = mem::take(&mut *self.answers());
+        (names, settled)
+    }
+
     /// A thread that died in between has left whole answers.
     fn answers(&self) -> MutexGuard<'_, Answers> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A handle on the thread that names addresses.
-#[derive(Debug)]
-pub struct Symbolizer {
-    queue: Sender<Vec<Query>>,
-    /// Nothing is ever sent: it is closed when the thread has ended.
-    ended: Receiver<()>,
-    shared: Arc<Shared>,
-    submitted: AtomicU64,
-    max_wait: Duration,
-    on_wait: fn(Waiting),
-    thread: JoinHandle<()>,
-}
-
-impl Symbolizer {
-    /// Starts the thread. It fails only if the system refuses a thread.
-    pub fn spawn(options: Options) -> io::Result<Self> {
-        let (queue, queries) = mpsc::channel();
-        let (ends, ended) = mpsc::channel();
-        let shared = Arc::new(Shared::default());
-        let for_servers = options.debug_servers.as_ref().map(|_| debuginfod::MAX_RUN);
-        let max_wait = options.max_wait + for_servers.unwrap_or_default();
-        let on_wait = options.on_wait;
-        let worker_shared = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name("symbolize".to_owned())
-            .spawn(move || {
-                niceness::set(niceness::NAMES);
-                let mut worker = {
-                    // Dropped when all is answered, and by a panic too.
-                    let _ends: Sender<()> = ends;
-                    let kept_rights = options.kept_rights;
-                    let mut worker = Worker::new(options, worker_shared);
-                    worker.parsers.prepare();
-                    if let Err(error) = rights::keep_only(kept_rights) {
-                        tracing::debug!(%error, "rights cannot be given up");
-                    }
-                    worker.run(&queries)
-                };
-                worker.parsers.keep_names();
-            })?;
-        Ok(Self {
-            queue,
-            ended,
-            shared,
-            submitted: AtomicU64::new(0),
-            max_wait,
-            on_wait,
-            thread,
-        })
-    }
-
-    /// Asks for names. Returns at once; what was asked for before costs nothing
-    /// but the look-up.
-    pub fn submit(&self, queries: Vec<Query>) {
-        self.submitted
-            .fetch_add(queries.len() as u64, Ordering::Relaxed);
-        // Fails only if the thread has died, which `finish` reports.
-        let _ = self.queue.send(queries);
-    }
-
-    /// Waits until everything asked for is answered, but no longer than
-    /// [`Options::max_wait`] says. What has no answer then has no name; the thread
-    /// ends by itself once it is done with the file that it is at.
-    pub fn finish(self) -> Names {
-        drop(self.queue);
-        let submitted = self.submitted.into_inner();
-        let mut was_told = false;
-        let waited = wait(&self.ended, self.max_wait, |waited| {
-            was_told = true;
-            (self.on_wait)(self.shared.answers().waiting(waited, submitted));
-        });
-        if was_told {
-            (self.on_wait)(Waiting::Over);
-        }
-        self.shared.is_left_behind.store(true, Ordering::Relaxed);
-        let Answers { mut names, settled } = std::mem::take(&mut *self.shared.answers());
-        let unanswered = submitted.saturating_sub(settled);
-        names.stats_mut().unanswered = unanswered;
-        if waited == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!(
-                unanswered,
-                waited_s = self.max_wait.as_secs(),
-                "naming takes too long; the remaining addresses stay without names"
-            );
-        } else if unanswered > 0 {
-            tracing::error!(
-                unanswered,
-                "the symbolizer died; addresses stay without names"
-            );
-        }
-        if waited != Err(RecvTimeoutError::Timeout) {
-            names.set_keeper(self.thread);
-        }
-        names
     }
 }
 
@@ -243,7 +90,7 @@ enum Vdso {
     Open(Arc<PinnedFile>),
 }
 
-struct Worker {
+pub(super) struct Worker {
     rss_bytes: fn() -> u64,
     max_rss_bytes: u64,
     parsers: Parsers,
@@ -256,7 +103,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(options: Options, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(options: Options, shared: Arc<Shared>) -> Self {
         let bounds = Bounds {
             file_deadline: options.file_deadline,
             max_parser_bytes: options.max_parser_bytes,
@@ -284,8 +131,18 @@ impl Worker {
         }
     }
 
+    /// Starts its child, so that none has to be waited for later.
+    pub(super) fn prepare(&mut self) {
+        self.parsers.prepare();
+    }
+
+    /// Keeps the names that were found for the next recording.
+    pub(super) fn keep_names(&mut self) {
+        self.parsers.keep_names();
+    }
+
     /// Answers until nobody asks any more.
-    fn run(mut self, queries: &Receiver<Vec<Query>>) -> Self {
+    pub(super) fn run(mut self, queries: &Receiver<Vec<Query>>) -> Self {
         while let Ok(first) = queries.recv() {
             // Whatever has queued up meanwhile makes the batches larger.
             let batch = first.into_iter().chain(queries.try_iter().flatten());
@@ -302,7 +159,7 @@ impl Worker {
             self.measure_memory();
             self.publish_stats();
         }
-        for (place, addresses) in std::mem::take(&mut self.put_off).into_values() {
+        for (place, addresses) in mem::take(&mut self.put_off).into_values() {
             if self.shared.is_left_behind.load(Ordering::Relaxed) {
                 return self;
             }
@@ -325,7 +182,7 @@ impl Worker {
     /// included: those first that no hostile file can hold up, then those in files
     /// that have taken the least time.
     fn unanswered(&mut self, queries: impl Iterator<Item = Query>) -> Vec<(Place, BTreeSet<u64>)> {
-        let mut wanted = std::mem::take(&mut self.put_off);
+        let mut wanted = mem::take(&mut self.put_off);
         let mut answers = self.shared.answers();
         for Query { place, address } in queries {
             let key = place.key();

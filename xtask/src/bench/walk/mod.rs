@@ -115,7 +115,7 @@ pub fn run(args: &Args) -> Result<()> {
         eprintln!("round {} of {rounds} done", round + 1);
     }
     if !args.no_spending {
-        report.spending = spending::measure(&bench, &subjects, args.quick);
+        report.spending = spending::measure(&bench, &subjects, rounds, args.quick);
     }
     print!("{}", report.table());
     if let Some(file) = &args.json {

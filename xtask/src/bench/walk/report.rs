@@ -68,12 +68,42 @@ pub struct Round {
 pub struct Spending {
     /// The profiler.
     pub name: String,
-    /// User and system time from its start to its result.
+    /// User and system time from its start to its result, in each round.
+    pub cpu_s: Vec<f64>,
+    /// Without mapped files, the most in a round.
+    pub peak_rss_bytes: u64,
+    /// Kernel memory of its BPF maps, the most in a round.
+    pub map_bytes: u64,
+}
+
+/// The same of one round.
+#[derive(Debug, Clone, Copy)]
+pub struct Spent {
+    /// User and system time.
     pub cpu_s: f64,
     /// Without mapped files.
     pub peak_rss_bytes: u64,
-    /// Kernel memory of its BPF maps.
+    /// Of its BPF maps.
     pub map_bytes: u64,
+}
+
+impl Spending {
+    /// Of this profiler, no round yet.
+    pub fn of(name: String) -> Self {
+        Self {
+            name,
+            cpu_s: Vec::new(),
+            peak_rss_bytes: 0,
+            map_bytes: 0,
+        }
+    }
+
+    /// Enters a round.
+    pub fn add(&mut self, spent: &Spent) {
+        self.cpu_s.push(spent.cpu_s);
+        self.peak_rss_bytes = self.peak_rss_bytes.max(spent.peak_rss_bytes);
+        self.map_bytes = self.map_bytes.max(spent.map_bytes);
+    }
 }
 
 impl Row {
@@ -221,15 +251,16 @@ impl Report {
 
     fn spending_table(&self) -> String {
         let mut text = format!(
-            "\n{:<16} {:>9} {:>9} {:>9}   recording deep44 at 999 Hz and finishing, statistics off\n",
-            "who", "own CPU s", "RSS MiB", "maps MiB"
+            "\n{:<16} {:>6} {:>9} {:>9} {:>9}   recording deep44 at 999 Hz and finishing, statistics off; CPU: median\n",
+            "who", "rounds", "own CPU s", "RSS MiB", "maps MiB"
         );
         for one in &self.spending {
             let _ = writeln!(
                 text,
-                "{:<16} {:>9.2} {:>9.1} {:>9.1}",
+                "{:<16} {:>6} {:>9.2} {:>9.1} {:>9.1}",
                 one.name,
-                one.cpu_s,
+                one.cpu_s.len(),
+                stats::median(&one.cpu_s).unwrap_or(f64::NAN),
                 mebibytes(one.peak_rss_bytes),
                 mebibytes(one.map_bytes)
             );

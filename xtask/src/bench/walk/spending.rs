@@ -3,7 +3,7 @@
 
 use super::Bench;
 use super::program::{FramePointers, WORKLOADS};
-use super::report::Spending;
+use super::report::{Spending, Spent};
 use super::running::Running;
 use super::subject::Subject;
 use crate::project;
@@ -32,10 +32,11 @@ impl Spender<'_> {
     }
 }
 
-/// One run each.
+/// In alternation, another one first each round.
 pub fn measure<W: Fn(u32) -> Duration>(
     bench: &Bench<'_, W>,
     subjects: &[Subject],
+    rounds: usize,
     quick: bool,
 ) -> Vec<Spending> {
     let recording = if quick { RECORDING / 10 } else { RECORDING };
@@ -43,21 +44,27 @@ pub fn measure<W: Fn(u32) -> Duration>(
     if project::find_program("perf").is_some() {
         spenders.extend(["dwarf", "fp"].map(Spender::Perf));
     }
-    spenders
+    let mut all: Vec<Spending> = spenders
         .iter()
-        .filter_map(|spender| {
-            let spent = spend(bench, spender, recording);
-            let note = |error: &anyhow::Error| eprintln!("{}: {error:#}", spender.name());
-            spent.inspect_err(note).ok()
-        })
-        .collect()
+        .map(|spender| Spending::of(spender.name()))
+        .collect();
+    for round in 0..rounds {
+        for step in 0..spenders.len() {
+            let at = (round + step) % spenders.len();
+            match spend(bench, &spenders[at], recording) {
+                Ok(spent) => all[at].add(&spent),
+                Err(error) => eprintln!("{}: {error:#}", spenders[at].name()),
+            }
+        }
+    }
+    all
 }
 
 fn spend<W: Fn(u32) -> Duration>(
     bench: &Bench<'_, W>,
     spender: &Spender<'_>,
     recording: Duration,
-) -> Result<Spending> {
+) -> Result<Spent> {
     let output = bench.output()?;
     let frame_pointers = match spender {
         Spender::Walking(subject) => subject.frame_pointers(),
@@ -88,8 +95,7 @@ fn spend<W: Fn(u32) -> Duration>(
         cpu_s += used.cpu_s;
         peak_rss_bytes = peak_rss_bytes.max(used.peak_rss_bytes);
     }
-    Ok(Spending {
-        name: spender.name(),
+    Ok(Spent {
         cpu_s,
         peak_rss_bytes,
         map_bytes,

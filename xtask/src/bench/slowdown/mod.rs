@@ -69,7 +69,7 @@ pub struct Args {
     #[arg(long, default_value_t = 3.0, conflicts_with = "quick")]
     seconds: f64,
     /// Seconds that each arm gets before it is looked at, to settle
-    #[arg(long, default_value_t = 2.5, conflicts_with = "quick")]
+    #[arg(long, default_value_t = 4.0, conflicts_with = "quick")]
     settle: f64,
     /// Samples a second and CPU; all is measured at each
     #[arg(long, value_name = "HZ,..", value_delimiter = ',', default_values_t = [99, 999])]

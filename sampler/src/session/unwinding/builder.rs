@@ -216,6 +216,7 @@ fn build_all(
                 Ok(order) => waiting.push(Reverse(order)),
                 Err(_) => return,
             }
+            waiting.extend(orders.try_iter().map(Reverse));
         }
         let Some(Reverse(order)) = waiting.pop() else {
             continue;

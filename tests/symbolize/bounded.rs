@@ -31,8 +31,8 @@ fn addresses(program: &Built) -> Result<Vec<u64>, Stop> {
 fn said(names: &Names, file: &Arc<PinnedFile>, addresses: &[u64]) -> Vec<Vec<String>> {
     let key = Place::File(Arc::clone(file)).key();
     let at = |address: &u64| {
-        let named = names.get(&key, *address);
-        let frames = named.iter().flat_map(|named| named.iter());
+        let answer = names.get(&key, *address);
+        let frames = answer.iter().flat_map(|frames| frames.iter());
         frames
             .map(|frame| format!("{}:{}", frame.name, frame.line))
             .collect()
@@ -111,12 +111,12 @@ fn without_room() -> Outcome {
         max_rss_bytes: 1 << 20,
         ..Options::default()
     })?;
-    let (roomy_names, tight_names) = (
+    let (with_room, without) = (
         said(&roomy, &file, &addresses),
         said(&tight, &file, &addresses),
     );
-    if roomy_names != tight_names || roomy_names.iter().any(Vec::is_empty) {
-        return fail(format!("{roomy_names:?} is not {tight_names:?}"));
+    if with_room != without || with_room.iter().any(Vec::is_empty) {
+        return fail(format!("{with_room:?} is not {without:?}"));
     }
     let (deaths, unanswered) = (tight.stats().parser_deaths, tight.stats().unanswered);
     if (deaths, unanswered) != (0, 0) {

@@ -52,8 +52,9 @@ fuzz_target!(|input: &[u8]| {
     if !is_dump {
         for (address, symbol) in addresses.iter().zip(&found.symbols) {
             let expected = name_by_hand(file, *address).unwrap_or_default();
-            let expected = expected.replace('\0', "");
+            // Longer ones are cut, before what is no text is taken out.
             if expected.len() < 2048 {
+                let expected = expected.replace('\0', "");
                 let name = symbol.as_ref().map_or("", |symbol| &symbol.name);
                 assert_eq!(name, expected, "{address:#x}");
             }

@@ -140,3 +140,29 @@ const fn is_push(word: u32) -> bool {
 const fn is_pop(word: u32) -> bool {
     word & 0xffc0_7fff == 0xa8c0_7bfd
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_a_landmark_is_passed_over() {
+        let landmarks: [&[u8]; 8] = [
+            &[0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0x48, 0x89, 0xe5],
+            &[0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0x48, 0x8b, 0xec],
+            &[0x55, 0x48, 0x89, 0xe5],
+            &[0x55, 0x48, 0x8b, 0xec],
+            &[0x5d, 0xc3],
+            &[0xc9, 0xc3],
+            &[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05],
+            &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05],
+        ];
+        for bytes in landmarks {
+            let code = [&[0x31, 0xc0, 0x90], bytes].concat();
+            assert!(landmark(Machine::X86_64, bytes).0.is_some(), "{bytes:x?}");
+            let before = bytes_before_landmark(Machine::X86_64, &code);
+            assert_eq!(before, 3, "{bytes:x?}");
+        }
+        assert_eq!(bytes_before_landmark(Machine::X86_64, &[0x31, 0xc0]), 2);
+    }
+}

@@ -102,7 +102,7 @@ fn aarch64(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_padding;
+    use super::{is_padding, padding_at_end};
     use crate::object::unwind::Machine;
 
     #[test]
@@ -145,5 +145,24 @@ mod tests {
         }
         assert!(!is_padding(Machine::Aarch64, &[0xc0, 0x03, 0x5f, 0xd6]));
         assert!(!is_padding(Machine::Aarch64, &[0x1f, 0x20]));
+    }
+
+    #[test]
+    fn padding_is_told_from_its_end_as_from_its_start() {
+        for code in [
+            &[0xc3][..],
+            &[0xc3, 0x90, 0x66, 0x90, 0xcc],
+            &[0xc3, 0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00, 0x0f, 0x1f, 0x00],
+            &[0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00],
+            &[0x48, 0x8b, 0x04, 0x25, 0x00, 0x00, 0x00, 0x00],
+            &[],
+        ] {
+            let told: Vec<bool> = padding_at_end::<15>(Machine::X86_64, code).collect();
+            for bytes in 1..=code.len() {
+                let expected = is_padding(Machine::X86_64, &code[code.len() - bytes..]);
+                let found = told.get(bytes - 1).copied().unwrap_or(false);
+                assert_eq!(found, expected, "the last {bytes} of {code:x?}");
+            }
+        }
     }
 }

@@ -9,16 +9,18 @@ mount -t devtmpfs none /dev
 mount -t tracefs none /sys/kernel/tracing
 mount -t cgroup2 none /sys/fs/cgroup
 mount -t tmpfs none /tmp
-port=/dev/ttyS1
-stty -F $port raw
+stty -F /dev/ttyS1 raw
+# Open to the end: whoever closes a port last waits until all is sent, but not if a
+# signal comes meanwhile, and then the rest is lost.
+exec 3>/dev/ttyS1
 
 # section NAME COMMAND...: what the command prints to stdout, and its exit code.
 section() {
     name=$1
     shift
-    printf '=== begin %s\n' "$name" >$port
-    "$@" >$port 2>/tmp/errors
-    printf '\n=== end %s %d\n' "$name" $? >$port
+    printf '=== begin %s\n' "$name" >&3
+    "$@" >&3 2>/tmp/errors
+    printf '\n=== end %s %d\n' "$name" $? >&3
     cat /tmp/errors
 }
 
@@ -31,6 +33,7 @@ forking=$!
 section recursing echo $recursing
 section host sampler record -d 5s --json --format pprof,folded -o /tmp/host
 kill $recursing $forking
+wait $recursing $forking
 section host-stacks cat /tmp/host/cpu-fixture-$recursing.folded
 
 section command sampler record --json --summary /tmp/summary --format pprof,folded \
@@ -44,4 +47,5 @@ section short sampler record -F 499 --json --summary /tmp/short --group comm \
     -o /tmp/short-lives -- fixture launch 400
 section short-index cat /tmp/short
 
+exec 3>&-
 poweroff -f

@@ -2,7 +2,7 @@
 //! is worth.
 
 use libtest_mimic::Trial;
-use object::elf::{PF_R, PF_X, PT_LOAD, SHT_PROGBITS};
+use object::elf::{PF_R, PF_X, PT_LOAD, SHF_ALLOC, SHF_EXECINSTR, SHT_PROGBITS};
 use sampler::object::unwind::{BuildError, MAX_SPAN_BYTES, Table};
 use sampler_common::unwind::x86_64::{Base, Rule, Saved};
 
@@ -30,7 +30,56 @@ pub fn trials() -> Vec<Trial> {
             huge_segment,
         ),
         trial("section and segment counts are not believed", counts),
+        trial("data between code is no code", data_between),
     ]
+}
+
+/// `push %rbp; mov %rsp,%rbp; pop %rbp; ret`, which nothing describes.
+const FUNCTION: [u8; 6] = [0x55, 0x48, 0x89, 0xe5, 0x5d, RETURN];
+
+/// Functions, data that looks like functions, and functions again, in one segment.
+fn data_between() -> Outcome {
+    let mut code = vec![0xcc; 4 * CODE_BYTES];
+    for at in (0..code.len()).step_by(64) {
+        code[at..at + FUNCTION.len()].copy_from_slice(&FUNCTION);
+    }
+    let (data_start, data_end) = (CODE_BYTES as u64, 3 * CODE_BYTES as u64);
+    let table = |data_flags: u32| -> Result<Table, Stop> {
+        let mut elf = Elf::new(false, false, CODE);
+        let place = elf.contents(&code);
+        elf.segment(PT_LOAD, PF_R | PF_X, CODE, &place);
+        let part = |from: u64, to: u64| place.start + from as usize..place.start + to as usize;
+        let parts = [
+            (".text", SHF_ALLOC | SHF_EXECINSTR, 0, data_start),
+            (".rodata", data_flags, data_start, data_end),
+            (
+                ".fini",
+                SHF_ALLOC | SHF_EXECINSTR,
+                data_end,
+                code.len() as u64,
+            ),
+        ];
+        for (name, flags, from, to) in parts {
+            elf.section(name, SHT_PROGBITS, flags, CODE + from, &part(from, to));
+        }
+        let (table, _) = built(&elf.finish()).map_err(Stop::Failed)?;
+        table.map_err(|error| Stop::Failed(error.to_string()))
+    };
+    let pushed = Rule::Offset {
+        base: Base::StackPointer,
+        cfa_words: 2,
+        saved: Saved::BelowCfa(2),
+    };
+    let with_data = table(SHF_ALLOC)?;
+    for offset in [64 + 1, data_end + 64 + 1] {
+        expect(&with_data, offset, pushed)?;
+    }
+    for offset in [data_start, data_start + 64 + 1, data_end - 1] {
+        expect(&with_data, offset, Rule::Unsupported)?;
+    }
+    // The same bytes, if they are code.
+    let without = table(SHF_ALLOC | SHF_EXECINSTR)?;
+    expect(&without, data_start + 64 + 1, pushed)
 }
 
 /// A library with that code and `.eh_frame`.

@@ -249,7 +249,7 @@ impl<'a, S: gimli::UnwindSection<Slice<'a>>> Converter<'_, S> {
 }
 
 /// Bytes as words, if they are a whole number of them that fits.
-fn words<T: TryFrom<i64>>(bytes: i64) -> Option<T> {
+pub(super) fn words<T: TryFrom<i64>>(bytes: i64) -> Option<T> {
     (bytes % 8 == 0)
         .then(|| T::try_from(bytes / 8).ok())
         .flatten()

@@ -7,6 +7,7 @@
 //! - Anything else is a stub, or assembly, if the file describes its other
 //!   code, and code that keeps a frame pointer if the file describes none.
 //! - Padding never runs and gets no row.
+//! - Data that lies between code, as sections say, is never looked at.
 
 use std::cell::OnceCell;
 use std::ops::RangeInclusive;
@@ -125,10 +126,18 @@ impl<'i, 'a> Gaps<'i, 'a> {
             }
             at = start;
             while at < end {
-                let border = self.border(at, end, rows);
+                let data = image.data_from(at).filter(|data| data.start < end);
+                if let Some(data) = data.filter(|data| data.start <= at) {
+                    rows.push(self.relative(at), unsupported(image.machine));
+                    at = data.end.min(end);
+                    continue;
+                }
+                let code_end = data.map_or(end, |data| data.start);
+                let border = self.border(at, code_end, rows);
                 let entry_behind = entry_behind && border == to;
                 // What may be looked at in a gap is used up by the first window.
-                let follows = at == start && (border == end || border - at >= MIN_FOLLOWED_BYTES);
+                let follows =
+                    at == start && (border == code_end || border - at >= MIN_FOLLOWED_BYTES);
                 self.fill_code(at, border, entry_behind, follows, rows, tally);
                 at = border;
             }

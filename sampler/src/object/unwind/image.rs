@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::io::Read;
+use std::ops::Range;
 
 use object::LittleEndian;
 use object::elf::{
@@ -35,6 +36,9 @@ const SECTION_NAMES: [&[u8]; 4] = [b".eh_frame", b".debug_frame", b".text", b".g
 const SECTION_TYPES: [u32; 2] = [elf::SHT_SYMTAB, elf::SHT_DYNSYM];
 /// As many of these as are kept of a file.
 const MAX_KEPT_SECTIONS: usize = 64;
+/// Data in an executable segment that is told from code, in bytes: less costs
+/// nothing to look at.
+const LEAST_DATA_BYTES: u64 = 4 << 10;
 /// Code at an entry that is looked at, in bytes.
 const ENTRY_BYTES: u64 = 16;
 
@@ -58,6 +62,8 @@ pub(super) struct Image<'a> {
     header: Header,
     sections: Vec<SectionHeader>,
     section_names: Cow<'a, [u8]>,
+    /// What is loaded and is no code, by its sections; in order, without overlaps.
+    data: Vec<Range<u64>>,
     segments: Vec<ProgramHeader64<LittleEndian>>,
     /// Whose instructions it holds.
     pub machine: Machine,
@@ -81,13 +87,18 @@ impl<'a> Image<'a> {
             other => return Err(BuildError::OtherMachine(other)),
         };
         let segments = segments(file, &header).ok_or(BuildError::NotElf)?;
-        let (sections, section_names) = sections(file, &header).unwrap_or_default();
+        let Sections {
+            kept: sections,
+            names: section_names,
+            data,
+        } = sections(file, &header).unwrap_or_default();
         Ok(Self {
             file,
             room,
             header,
             section_names,
             sections,
+            data,
             machine,
             executable: executable(&segments, file.size_bytes())?,
             segments,
@@ -225,6 +236,13 @@ impl<'a> Image<'a> {
             .read(offset, usize::try_from(left.min(bytes)).ok()?)
     }
 
+    /// The first data at or behind a virtual address, which an executable segment
+    /// may hold too.
+    pub fn data_from(&self, address: u64) -> Option<&Range<u64>> {
+        let first = self.data.partition_point(|data| data.end <= address);
+        self.data.get(first)
+    }
+
     /// The executable segment that holds a virtual address.
     pub fn segment_of(&self, address: u64) -> Option<&Segment> {
         let after = self
@@ -309,12 +327,19 @@ fn segments(file: &dyn Contents, header: &Header) -> Option<Vec<ProgramHeader64<
     records(file, offset, count, MAX_PROGRAM_HEADERS)
 }
 
-/// Those of the section headers that matter here, with the names of all: none
-/// if they are missing or cut off, since they are not loaded.
-fn sections<'a>(
-    file: &'a dyn Contents,
-    header: &Header,
-) -> Option<(Vec<SectionHeader>, Cow<'a, [u8]>)> {
+/// What the section headers say.
+#[derive(Default)]
+struct Sections<'a> {
+    /// Those that matter here.
+    kept: Vec<SectionHeader>,
+    /// The names of all.
+    names: Cow<'a, [u8]>,
+    /// [`Image::data`].
+    data: Vec<Range<u64>>,
+}
+
+/// Nothing, if the headers are missing or cut off, since they are not loaded.
+fn sections<'a>(file: &'a dyn Contents, header: &Header) -> Option<Sections<'a>> {
     let first = header.e_shoff(LITTLE);
     let count = match header.e_shnum(LITTLE) {
         0 => first_section(file, header)?.sh_size(LITTLE),
@@ -335,11 +360,13 @@ fn sections<'a>(
     });
     let names = names.unwrap_or_default();
     let mut sections = Vec::new();
+    let mut data: Vec<Range<u64>> = Vec::new();
     let mut number = 0;
     while number < count.min(MAX_SECTIONS) {
         let some = (count - number).min(RECORDS_AT_ONCE);
         let headers = records::<SectionHeader>(file, first + number * size_bytes, some, some)?;
         number += some;
+        data.extend(headers.iter().filter_map(data_of));
         sections.extend(headers.into_iter().filter(|section| {
             SECTION_TYPES.contains(&section.sh_type(LITTLE))
                 || SECTION_NAMES
@@ -349,7 +376,32 @@ fn sections<'a>(
         // There is one of each in any file that is not made to have more.
         sections.truncate(MAX_KEPT_SECTIONS);
     }
-    Some((sections, names))
+    data.sort_unstable_by_key(|data| data.start);
+    let mut end = 0;
+    data.retain(|data| {
+        let is_apart = data.start >= end;
+        if is_apart {
+            end = data.end;
+        }
+        is_apart
+    });
+    Some(Sections {
+        kept: sections,
+        names,
+        data,
+    })
+}
+
+/// The addresses of a section that is loaded and not executed, if it is of some
+/// size.
+fn data_of(section: &SectionHeader) -> Option<Range<u64>> {
+    let flags = section.sh_flags(LITTLE);
+    let is_data = flags & u64::from(elf::SHF_ALLOC) != 0
+        && flags & u64::from(elf::SHF_EXECINSTR) == 0
+        && section.sh_type(LITTLE) != elf::SHT_NOBITS;
+    let (start, bytes) = (section.sh_addr(LITTLE), section.sh_size(LITTLE));
+    let end = start.checked_add(bytes)?;
+    (is_data && bytes >= LEAST_DATA_BYTES).then_some(start..end)
 }
 
 fn is_named(section: &SectionHeader, names: &[u8], name: &[u8]) -> bool {

@@ -6,7 +6,8 @@
 //! ```text
 //! image     the file's code and the sections that describe it
 //! parse     sections -> entries (FDEs), ordered, without overlaps
-//! convert   one row of call frame information -> one rule
+//! plain     an entry as compilers write them -> its rules
+//! convert   a row of any other entry -> one rule
 //! rows      entries -> rows, neighbours that agree joined
 //! gaps      code without entries -> the rules stored for it
 //! flow      its instructions, followed -> rules that are exact
@@ -28,6 +29,7 @@ mod landmark;
 mod pack;
 mod padding;
 mod parse;
+mod plain;
 mod resolver;
 mod room;
 mod rows;

@@ -2,6 +2,9 @@
 
 use super::Machine;
 
+/// Zeros that are told at once.
+const EMPTY_BYTES: usize = 64;
+
 /// Whether bytes of code are nothing but fill: what compilers and linkers put
 /// between functions to align them.
 pub(super) fn is_padding(machine: Machine, bytes: &[u8]) -> bool {
@@ -47,6 +50,13 @@ pub(super) fn padding_at_end<const BYTES: usize>(
 pub(super) fn padding_bytes(machine: Machine, code: &[u8]) -> usize {
     let mut bytes = 0;
     while let Some(rest) = code.get(bytes..).filter(|rest| !rest.is_empty()) {
+        // Linkers leave whole pages empty.
+        let empty = rest.chunks_exact(EMPTY_BYTES);
+        let empty = empty.take_while(|some| **some == [0; EMPTY_BYTES]).count();
+        if empty > 0 {
+            bytes += empty * EMPTY_BYTES;
+            continue;
+        }
         match fill(machine, rest) {
             Some(filled) => bytes += filled,
             None => break,

@@ -1,9 +1,10 @@
 //! A table that holds each distinct value once.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
+
+use ahash::{HashMap, HashMapExt as _};
 
 /// Numbers distinct values 0, 1, 2, … in the order in which they first come.
 ///

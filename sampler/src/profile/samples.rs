@@ -1,6 +1,6 @@
 //! The profile: tables of what was seen, and how often.
 
-use std::collections::HashMap;
+use ahash::{HashMap, HashMapExt as _};
 
 use super::intern::Interner;
 use super::{Function, FunctionId, Header, Labels, Location, LocationId, Mapping, MappingId};

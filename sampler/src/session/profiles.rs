@@ -1,6 +1,6 @@
 //! From attributed samples and found names to the profile of one file.
 
-use std::collections::HashMap;
+use ahash::{HashMap, HashMapExt as _};
 
 use super::attribution::SampledProcess;
 use super::ledger::Completeness;

@@ -6,9 +6,9 @@
 //! process made for itself is of that process, and of its present program.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use ahash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use sampler_common::Ending;
 
 use crate::process::{Backing, Mapping};

@@ -1,9 +1,9 @@
 //! What symbolization found.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use ahash::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::jit::JitStats;

@@ -1,11 +1,14 @@
 //! Samples that land in the kernel.
 
+use std::collections::BTreeSet;
+use std::fs;
+
 use libtest_mimic::Trial;
 
-use crate::support::fixture::scratch;
+use crate::support::fixture::{fixture, scratch};
 use crate::support::guard::Background;
 use crate::support::need;
-use crate::support::run::{record, record_fixture};
+use crate::support::run::{Recorder, record, record_fixture};
 use crate::support::verdict::{Verdict, ensure, trial};
 
 pub fn trials() -> Vec<Trial> {
@@ -24,6 +27,10 @@ pub fn trials() -> Vec<Trial> {
         ),
         trial("kernel::its_own_threads_have_no_user_part", its_own_threads),
         trial("kernel::work_after_a_program_has_its_stack", departures),
+        trial(
+            "kernel::our_own_programs_are_called_as_it_calls_them",
+            our_own_programs,
+        ),
     ]
 }
 
@@ -101,6 +108,42 @@ fn departures() -> Verdict {
         );
     }
     Ok(())
+}
+
+fn our_own_programs() -> Verdict {
+    need::root()?;
+    let names = ["_on_cpu", "_on_fork", "_on_free", "_on_departure"];
+    let is_ours =
+        |name: &str| name.starts_with("bpf_prog_") && names.iter().any(|own| name.ends_with(own));
+    // A sample has to meet one of them at work.
+    for _ in 0..5 {
+        let recorder = Recorder::new(&["-F", "4999", "--group", "host"])?;
+        let mut running = recorder
+            .command(fixture("departs")?, &["1500", "1"])
+            .start()?;
+        running.wait_until_sampling()?;
+        let listing = fs::read_to_string("/proc/kallsyms")?;
+        let recording = running.finish()?.exits(0)?.recording()?;
+        let listed: BTreeSet<&str> = listing
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(2).filter(|name| is_ours(name)))
+            .collect();
+        let mut met = BTreeSet::new();
+        for (_, profile) in recording.files() {
+            let frames = profile.samples.iter().flat_map(|sample| sample.frames());
+            let ours = frames.filter(|line| is_ours(&line.name));
+            met.extend(ours.map(|line| line.name.clone()));
+        }
+        let mut met_names = met.iter().map(String::as_str);
+        ensure!(
+            met_names.all(|name| listed.contains(name)),
+            "{met:?} are not all among {listed:?}"
+        );
+        if !met.is_empty() {
+            return Ok(());
+        }
+    }
+    Err("no sample met a program of ours".into())
 }
 
 fn left_out_it_leaves_the_samples() -> Verdict {

@@ -1,9 +1,10 @@
 //! Loading the object: configured, verified, its maps mapped.
 
+use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::maps::Map;
-use aya::programs::{FEntry, PerfEvent, ProgramError, RawTracePoint};
+use aya::programs::{FEntry, PerfEvent, Program, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
 use sampler_common::{CopyChunk, CpuState, Region, Settings};
 
@@ -164,6 +165,17 @@ impl Programs {
             .map_err(map_error("set the cgroup"))
     }
 
+    /// Where the kernel runs the programs' main functions, and what its symbol table
+    /// calls them. Those that it does not show us are left out.
+    pub fn code(&self) -> Vec<(Range<u64>, String)> {
+        let function = |(name, program): (&str, &Program)| {
+            let (tag, code) = bpf_abi::main_function(program.fd().ok()?.as_fd()).ok()??;
+            let tag: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+            Some((code, format!("bpf_prog_{tag}_{name}")))
+        };
+        self.ebpf.programs().filter_map(function).collect()
+    }
+
     /// Bytes of kernel memory that the maps hold, as the kernel accounts them.
     pub fn map_bytes(&self) -> u64 {
         self.ebpf
@@ -275,7 +287,7 @@ fn create(settings: &Settings, sizes: &MapSizes) -> Result<Ebpf, LoadError> {
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>
 where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
 {
     let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
     Ok(program.try_into()?)

@@ -102,6 +102,7 @@ pub(super) fn start_symbolizer(
             on_wait: options.on_naming,
             cache: cache.cloned(),
             boot_id: Boot::read().id,
+            own_kernel_code: programs.code().into(),
             rss_bytes: cost::rss_bytes,
             kept_rights,
             max_parser_bytes: shares.parsers_bytes,

@@ -1,6 +1,7 @@
 //! What naming goes by.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,9 @@ pub struct Options {
     /// The boot that it is of, if that is known and it is the kernel's own: the part
     /// that does not change is then kept, too.
     pub boot_id: Option<String>,
+    /// Code that the kernel runs for us, and its names: it need not be asked for
+    /// these.
+    pub own_kernel_code: Arc<[(Range<u64>, String)]>,
     /// How long [`super::Symbolizer::finish`] waits for answers, besides the time that
     /// servers may take.
     pub max_wait: Duration,
@@ -60,6 +64,7 @@ impl Default for Options {
             cache: None,
             kallsyms: PathBuf::from("/proc/kallsyms"),
             boot_id: None,
+            own_kernel_code: Arc::from([]),
             max_wait: MAX_WAIT,
             on_wait: |_| (),
             file_deadline: FILE_DEADLINE,

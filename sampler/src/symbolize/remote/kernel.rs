@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::isolation::Lost;
 use crate::symbolize::kept_kernel::KeptKernel;
-use crate::symbolize::names::Named;
+use crate::symbolize::names::{FrameName, Named};
 use crate::symbolize::protocol::{KernelTable, MAX_ADDRESSES, MAX_REPLY_BYTES, Reply, Request};
 
 use super::{CPU_GRACE, MAX_DEATHS, Parsers, receive_frames};
@@ -23,6 +25,8 @@ pub(in crate::symbolize) struct KernelSymbols {
     kallsyms: io::Result<File>,
     /// What an earlier recording kept of it.
     kept: KeptKernel,
+    /// Code of ours, and its names.
+    own: Arc<[(Range<u64>, String)]>,
     /// `/proc/modules` when the child read the table: code loaded later would be
     /// taken for the module before it.
     modules: Vec<u8>,
@@ -32,7 +36,11 @@ pub(in crate::symbolize) struct KernelSymbols {
 }
 
 impl KernelSymbols {
-    pub(in crate::symbolize) fn open(kallsyms: &Path, kept: KeptKernel) -> Self {
+    pub(in crate::symbolize) fn open(
+        kallsyms: &Path,
+        kept: KeptKernel,
+        own: Arc<[(Range<u64>, String)]>,
+    ) -> Self {
         // Not a FIFO, which would have us wait for whoever writes.
         let opened = OpenOptions::new()
             .read(true)
@@ -48,11 +56,24 @@ impl KernelSymbols {
         Self {
             kallsyms,
             kept,
+            own,
             modules: Vec::new(),
             deaths: 0,
             names_hidden: false,
             panics: 0,
         }
+    }
+
+    /// The name of an address in code of ours.
+    fn own(&self, address: u64) -> Option<Named> {
+        let (_, name) = self.own.iter().find(|(code, _)| code.contains(&address))?;
+        Some(Named::from([FrameName {
+            name: name.clone(),
+            system_name: name.clone(),
+            source_file: String::new(),
+            line: 0,
+            column: 0,
+        }]))
     }
 
     /// Keeps for the next recording what does not change until the next boot.
@@ -66,10 +87,12 @@ impl KernelSymbols {
 impl Parsers {
     /// The frames at each address of the kernel; no address comes twice.
     pub(in crate::symbolize) fn name_kernel(&mut self, addresses: &[u64]) -> Vec<Named> {
+        let own = |address: &u64| Some((*address, self.kernel.own(*address)?));
+        let mut named: HashMap<u64, Named> = addresses.iter().filter_map(own).collect();
         let kept = self.kernel.kept.code();
+        let others = addresses.iter().filter(|at| !named.contains_key(at));
         let (core, live): (Vec<u64>, Vec<u64>) =
-            addresses.iter().partition(|address| kept.contains(address));
-        let mut named = HashMap::new();
+            others.copied().partition(|address| kept.contains(address));
         for (table, addresses) in [(KernelTable::Core, core), (KernelTable::Live, live)] {
             for chunk in addresses.chunks(MAX_ADDRESSES) {
                 let found = self.name_some_of_kernel(table, chunk);

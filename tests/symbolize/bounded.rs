@@ -2,15 +2,13 @@
 //! little memory there is for it.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use sampler::object::PinnedFile;
-use sampler::symbolize::{Names, Options, Place, Query, Symbolizer};
+use sampler::symbolize::{Names, Options, Query, Symbolizer};
 
-use crate::fixture::{Built, C_SOURCE, build, file_offset, function, in_file, pin};
+use crate::fixture::{Built, C_SOURCE, build, file_offset, function, in_file, pin, said};
 use crate::tool::{Outcome, Stop, fail, trial};
 
 pub fn trials() -> Vec<Trial> {
@@ -25,19 +23,6 @@ fn addresses(program: &Built) -> Result<Vec<u64>, Stop> {
     let outer = function(&program.program, "outer")?;
     let start = file_offset(&program.program, outer.start)?;
     Ok((start..start + (outer.end - outer.start)).collect())
-}
-
-/// The names of the frames at each address, outermost last.
-fn said(names: &Names, file: &Arc<PinnedFile>, addresses: &[u64]) -> Vec<Vec<String>> {
-    let key = Place::File(Arc::clone(file)).key();
-    let at = |address: &u64| {
-        let answer = names.get(&key, *address);
-        let frames = answer.iter().flat_map(|frames| frames.iter());
-        frames
-            .map(|frame| format!("{}:{}", frame.name, frame.line))
-            .collect()
-    };
-    addresses.iter().map(at).collect()
 }
 
 fn several_files() -> Outcome {

@@ -166,3 +166,16 @@ pub fn in_file(file: &Arc<PinnedFile>, offsets: &[u64]) -> Vec<Query> {
     };
     offsets.iter().map(query).collect()
 }
+
+/// The names of the frames at each address, outermost last.
+pub fn said(names: &Names, file: &Arc<PinnedFile>, addresses: &[u64]) -> Vec<Vec<String>> {
+    let key = Place::File(Arc::clone(file)).key();
+    let at = |address: &u64| {
+        let answer = names.get(&key, *address);
+        let frames = answer.iter().flat_map(|frames| frames.iter());
+        frames
+            .map(|frame| format!("{}:{}", frame.name, frame.line))
+            .collect()
+    };
+    addresses.iter().map(at).collect()
+}

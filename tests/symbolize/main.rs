@@ -9,6 +9,7 @@ mod debuginfod;
 mod elsewhere;
 mod fixture;
 mod golang;
+mod kept;
 mod kernel;
 mod native;
 mod separate;
@@ -24,6 +25,7 @@ fn main() -> std::process::ExitCode {
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(native::trials());
     trials.extend(bounded::trials());
+    trials.extend(kept::trials());
     trials.extend(separate::trials());
     trials.extend(supplements::trials());
     trials.extend(golang::trials());

@@ -4,6 +4,7 @@
 //! turn a few hundred bytes into gigabytes. So what goes in is capped and what
 //! comes out is cut off while it is written.
 
+use std::collections::HashMap;
 use std::fmt::{self, Write};
 
 /// The longest name, demangled or not, in bytes.
@@ -11,6 +12,35 @@ pub(super) const MAX_NAME_BYTES: usize = 4096;
 
 /// The longest mangled name that is worth demangling, in bytes.
 const MAX_MANGLED_BYTES: usize = 4096;
+
+/// Demangled names that are remembered: most addresses share theirs with others.
+const MAX_REMEMBERED: usize = 8192;
+
+/// Demangles, and what it has demangled lately not again.
+#[derive(Debug, Default)]
+pub(super) struct Demangler {
+    known: HashMap<Box<str>, Box<str>>,
+}
+
+impl Demangler {
+    /// As [`demangle`].
+    pub(super) fn demangle(&mut self, symbol: &str) -> String {
+        if !is_mangled(symbol) {
+            return demangle(symbol);
+        }
+        if let Some(name) = self.known.get(symbol) {
+            return String::from(&**name);
+        }
+        let name = demangle(symbol);
+        if symbol.len() <= MAX_MANGLED_BYTES {
+            if self.known.len() >= MAX_REMEMBERED {
+                self.known.clear();
+            }
+            self.known.insert(symbol.into(), name.as_str().into());
+        }
+        name
+    }
+}
 
 /// The demangled form of a symbol: C++ (Itanium ABI), Rust legacy (without its
 /// hash) and Rust v0. A name in no such scheme, or one that does not parse, is

@@ -2,7 +2,7 @@
 
 use blazesym::symbolize::{CodeInfo, Sym};
 
-use super::demangle::{MAX_NAME_BYTES, clean, demangle, is_mangled};
+use super::demangle::{Demangler, MAX_NAME_BYTES, clean, demangle, is_mangled};
 use super::names::FrameName;
 
 /// The deepest chain of inlined calls that is kept; compilers stay far below.
@@ -17,21 +17,25 @@ const NAMELESS_INLINED: &str = "[inlined]";
 /// `elf_symbol` is what the symbol table calls the same address. DWARF leaves
 /// the linkage name out for some functions (C++ functions with internal
 /// linkage), and the whole name where it lies in a supplementary file.
-pub(super) fn frames(symbol: &Sym<'_>, elf_symbol: Option<&str>) -> Vec<FrameName> {
+pub(super) fn frames(
+    symbol: &Sym<'_>,
+    elf_symbol: Option<&str>,
+    demangler: &mut Demangler,
+) -> Vec<FrameName> {
     let Some(system_name) = system_name(&symbol.name, elf_symbol) else {
         return Vec::new();
     };
-    let outermost = frame(system_name, symbol.code_info.as_deref());
     let inlined = symbol.inlined.iter().rev().take(MAX_INLINED);
+    let inlined = inlined.map(|function| {
+        let name = match function.name.as_ref() {
+            "" => NAMELESS_INLINED,
+            name => name,
+        };
+        (name, function.code_info.as_ref())
+    });
     inlined
-        .map(|function| {
-            let name = match function.name.as_ref() {
-                "" => NAMELESS_INLINED,
-                name => name,
-            };
-            frame(name, function.code_info.as_ref())
-        })
-        .chain([outermost])
+        .chain([(system_name, symbol.code_info.as_deref())])
+        .map(|(name, code)| frame(name, code, demangler))
         .collect()
 }
 
@@ -65,9 +69,9 @@ fn base_name(name: &str) -> &str {
     }
 }
 
-fn frame(system_name: &str, code: Option<&CodeInfo<'_>>) -> FrameName {
+fn frame(system_name: &str, code: Option<&CodeInfo<'_>>, demangler: &mut Demangler) -> FrameName {
     FrameName {
-        name: demangle(system_name),
+        name: demangler.demangle(system_name),
         system_name: clean(system_name),
         source_file: code.map_or_else(String::new, source_file),
         line: code.and_then(|code| code.line).unwrap_or(0),

@@ -8,6 +8,7 @@ use blazesym::MaybeDefault;
 use blazesym::symbolize::source::{Kernel as KernelSource, Source};
 use blazesym::symbolize::{Input, Reason, Symbolized, Symbolizer};
 
+use super::demangle::Demangler;
 use super::frames::frames;
 use super::names::Named;
 
@@ -85,7 +86,9 @@ fn name_of(address: u64, symbolized: &Symbolized<'_>) -> Named {
     let symbol = symbolized
         .as_sym()
         .filter(|symbol| address >= KERNEL_START && symbol.offset <= MAX_FUNCTION_BYTES);
-    Named::from(symbol.map_or_else(Vec::new, |symbol| frames(symbol, None)))
+    Named::from(symbol.map_or_else(Vec::new, |symbol| {
+        frames(symbol, None, &mut Demangler::default())
+    }))
 }
 
 fn new_parser() -> Symbolizer {

@@ -22,6 +22,7 @@ mod debug_file;
 mod debug_files;
 mod debuginfod;
 mod demangle;
+mod extents;
 mod frames;
 pub mod golang;
 mod headers;

@@ -1,7 +1,9 @@
 //! The names in one ELF file.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::iter;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::object::{FileOffset, PinnedFile};
 
 use super::debug_file::{self, Candidates};
-use super::demangle::{MAX_NAME_BYTES, is_mangled};
+use super::demangle::{Demangler, MAX_NAME_BYTES, is_mangled};
 use super::frames::frames;
 use super::golang::GoTable;
 use super::headers::ElfError;
@@ -144,6 +146,29 @@ impl NativeFile {
         largest(false) + largest(true)
     }
 
+    /// How far around some of the addresses, offsets into the file, the answers are
+    /// the same: of those that its own symbol tables give, all of them. Debug
+    /// information may say something else of each.
+    pub(super) fn extents(&self, addresses: &[u64]) -> HashMap<u64, Range<u64>> {
+        let [view] = &self.views[..] else {
+            return HashMap::new();
+        };
+        let is_plain = !view.with_debug_info
+            && !view.is_separate
+            && view.inflated_bytes == 0
+            && view.golang.is_none();
+        let file = is_plain.then(|| File::open(view.file.reopen_path()));
+        let Some(Ok(file)) = file else {
+            return HashMap::new();
+        };
+        self.image
+            .extents(&file, addresses)
+            .unwrap_or_else(|error| {
+                tracing::debug!(%error, "symbols that cannot be read again");
+                HashMap::new()
+            })
+    }
+
     /// Whether some of the debug information that is used is not read.
     pub(super) fn lacks_supplement(&self) -> bool {
         self.views.iter().any(|view| view.lacks_supplement)
@@ -173,7 +198,12 @@ impl NativeFile {
     }
 
     /// The frames at each of the addresses.
-    pub(super) fn name(&mut self, asked_for: &[u64], kind: AddressKind) -> Vec<Named> {
+    pub(super) fn name(
+        &mut self,
+        asked_for: &[u64],
+        kind: AddressKind,
+        demangler: &mut Demangler,
+    ) -> Vec<Named> {
         let mut answers: Vec<Named> = vec![Named::from([]); asked_for.len()];
         let mut open: Vec<usize> = (0..asked_for.len()).collect();
         let mut next = 0;
@@ -185,7 +215,8 @@ impl NativeFile {
             if !addresses.is_empty() {
                 let parser = self.parser.get_or_insert_with(new_parser);
                 match catch_unwind(AssertUnwindSafe(|| {
-                    view.look_up(parser, &self.image, &addresses, view.answers_to(kind))
+                    let kind = view.answers_to(kind);
+                    view.look_up(parser, &self.image, &addresses, kind, demangler)
                 })) {
                     Ok(Some(found)) => {
                         for (at, looked_up) in asked.into_iter().zip(found) {
@@ -289,6 +320,7 @@ impl View {
         image: &Image,
         addresses: &[u64],
         kind: AddressKind,
+        demangler: &mut Demangler,
     ) -> Option<Vec<LookedUp>> {
         if let Some(table) = &self.golang {
             let frames = addresses.iter().map(|at| table.frames(*at));
@@ -324,7 +356,7 @@ impl View {
                         LookedUp::Frames(Vec::new())
                     }
                     Symbolized::Sym(symbol) => {
-                        LookedUp::Frames(frames(symbol, elf_symbol.as_deref()))
+                        LookedUp::Frames(frames(symbol, elf_symbol.as_deref(), demangler))
                     }
                     Symbolized::Unknown(Reason::IgnoredError) => LookedUp::Broken,
                     Symbolized::Unknown(_) => LookedUp::Frames(Vec::new()),

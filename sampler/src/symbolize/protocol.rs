@@ -13,6 +13,8 @@ use super::native::AddressKind;
 
 /// Addresses that are asked for at once.
 pub(super) const MAX_ADDRESSES: usize = 4096;
+/// Addresses whose extents are asked for at once.
+pub(super) const MAX_EXTENTS: usize = 32_768;
 /// One message from the child. It splits what is longer.
 pub(super) const MAX_REPLY_BYTES: usize = 1 << 20;
 /// A build ID or a debug link that the child may ask for.
@@ -51,6 +53,14 @@ pub(super) enum Request {
         addresses: Vec<u64>,
         /// How they are counted.
         kind: AddressKind,
+    },
+    /// How far around these addresses, offsets into a file that is open, its
+    /// answers hold. Answered by [`Reply::Extents`].
+    Extents {
+        /// Which.
+        file: u64,
+        /// Where.
+        addresses: Vec<u64>,
     },
     /// Name these addresses of the kernel. Answered by [`Reply::Frames`], then
     /// [`Reply::KernelNamed`].
@@ -98,6 +108,9 @@ pub(super) enum Reply {
     Frames(Vec<Vec<FrameName>>),
     /// All have been named.
     Named(FileState),
+    /// For each address, how many bytes before it and how many from it on have the
+    /// same answer; `None` where that is not known.
+    Extents(Vec<Option<(u64, u64)>>),
     /// As [`Self::Named`], for the kernel.
     KernelNamed {
         /// There are no addresses in its table.

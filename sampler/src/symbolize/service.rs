@@ -11,6 +11,7 @@ use crate::isolation::{Parent, Service};
 use crate::object::{BuildId, FileId, PinnedFile};
 
 use super::debug_file::Candidates;
+use super::demangle::Demangler;
 use super::inflation::Allowance;
 use super::jit::{JitSource, JitStats};
 use super::kernel::Kernel;
@@ -46,6 +47,7 @@ fn serve(parent: &Parent) -> io::Result<()> {
         max_parser_bytes,
         allowance: Allowance::new(allowance_bytes),
         kernel: HashMap::new(),
+        demangler: Demangler::default(),
         dump: None,
     };
     loop {
@@ -62,6 +64,7 @@ struct Parsers<'a> {
     max_parser_bytes: u64,
     allowance: Allowance,
     kernel: HashMap<KernelTable, (Kernel, PinnedFile)>,
+    demangler: Demangler,
     /// The jitdump for what is asked next.
     dump: Option<OwnedFd>,
 }
@@ -85,6 +88,7 @@ impl Parsers<'_> {
                 },
                 None,
             ) => self.name(file, &addresses, kind),
+            (Request::Extents { file, addresses }, None) => self.extents(file, &addresses),
             (Request::JitDump, Some(dump)) => {
                 self.dump = Some(dump);
                 Ok(())
@@ -147,13 +151,25 @@ impl Parsers<'_> {
         let Some(file) = self.files.get_mut(&number) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
-        let named = file.name(addresses, kind);
+        let named = file.name(addresses, kind, &mut self.demangler);
         self.send_frames(&named)?;
         let state = self
             .files
             .get(&number)
             .map_or_else(FileState::default, |file| self.state(file));
         self.parent.send(&Reply::Named(state))
+    }
+
+    fn extents(&self, number: u64, addresses: &[u64]) -> io::Result<()> {
+        let Some(file) = self.files.get(&number) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let ranges = file.extents(addresses);
+        let extents = addresses.iter().map(|address| {
+            let range = ranges.get(address)?;
+            Some((address - range.start, range.end - address))
+        });
+        self.parent.send(&Reply::Extents(extents.collect()))
     }
 
     fn name_jit(

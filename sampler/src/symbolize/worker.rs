@@ -3,6 +3,7 @@
 //! It parses nothing itself: a child does, and the thread asks it. Nobody who asks
 //! for names ever waits for it before the end, and then for a bounded time only.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -122,6 +123,7 @@ impl Worker {
                 KernelSymbols::open(
                     &options.kallsyms,
                     KeptKernel::new(options.cache, options.boot_id.as_deref()),
+                    options.own_kernel_code,
                 ),
             ),
             vdso: Vdso::NotAsked,
@@ -146,6 +148,7 @@ impl Worker {
         while let Ok(first) = queries.recv() {
             // Whatever has queued up meanwhile makes the batches larger.
             let batch = first.into_iter().chain(queries.try_iter().flatten());
+            let asked = self.parsers.asked();
             for (place, addresses) in self.unanswered(batch) {
                 if self.shared.is_left_behind.load(Ordering::Relaxed) {
                     return self;
@@ -156,7 +159,9 @@ impl Worker {
                     self.answer(&place, addresses);
                 }
             }
-            self.measure_memory();
+            if asked != self.parsers.asked() {
+                self.measure_memory();
+            }
             self.publish_stats();
         }
         for (place, addresses) in mem::take(&mut self.put_off).into_values() {
@@ -179,8 +184,9 @@ impl Worker {
     }
 
     /// The distinct addresses without an answer, by place, those that were put off
-    /// included: those first that no hostile file can hold up, then those in files
-    /// that have taken the least time.
+    /// included: those first that no hostile file can hold up, then those in files,
+    /// the hottest first: where most addresses are waiting for the time that the file
+    /// has taken. One that takes long and tells little comes last.
     fn unanswered(&mut self, queries: impl Iterator<Item = Query>) -> Vec<(Place, BTreeSet<u64>)> {
         let mut wanted = mem::take(&mut self.put_off);
         let mut answers = self.shared.answers();
@@ -194,10 +200,15 @@ impl Worker {
         }
         drop(answers);
         let mut wanted: Vec<_> = wanted.into_values().collect();
-        wanted.sort_by_key(|(place, _)| match place {
-            Place::Kernel | Place::Vdso => (0, Duration::ZERO),
-            Place::File(pin) | Place::DebugFile(pin) => (1, self.parsers.spent(pin.id)),
-            Place::Jit(_) => (2, Duration::ZERO),
+        wanted.sort_by_cached_key(|(place, addresses)| match place {
+            Place::Kernel | Place::Vdso => (0, Duration::ZERO, Reverse(0)),
+            Place::File(pin) | Place::DebugFile(pin) => {
+                let waiting = addresses.len();
+                let spent = self.parsers.spent(pin.id);
+                let for_each = spent / u32::try_from(waiting).unwrap_or(u32::MAX).max(1);
+                (1, for_each, Reverse(waiting))
+            }
+            Place::Jit(_) => (2, Duration::ZERO, Reverse(addresses.len())),
         });
         wanted
     }
@@ -237,7 +248,13 @@ impl Worker {
         while !addresses.is_empty() {
             let (now, later) = addresses.split_at(at_once.min(addresses.len()));
             addresses = later;
+            let asked = self.parsers.asked();
             named.extend(self.parsers.name(pin, now, kind));
+            if asked == self.parsers.asked() {
+                // Nothing was parsed, all of it was kept.
+                at_once *= 2;
+                continue;
+            }
             if later.is_empty() && self.parsers.parser_bytes(pin.id) < NOTICEABLE_BYTES {
                 break;
             }

@@ -8,6 +8,7 @@ mod kernel;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,8 +22,8 @@ use super::kept::{KeptNames, Sought};
 use super::names::{FrameName, Named, Stats};
 use super::native::AddressKind;
 use super::protocol::{
-    FileState, KernelTable, MAX_ADDRESSES, MAX_LINK_BYTES, MAX_REPLY_BYTES, Reply, Request,
-    is_sound,
+    FileState, KernelTable, MAX_ADDRESSES, MAX_EXTENTS, MAX_LINK_BYTES, MAX_REPLY_BYTES, Reply,
+    Request, is_sound,
 };
 use super::service::SERVICE;
 
@@ -64,6 +65,8 @@ pub(super) struct Parsers {
     cannot_start: bool,
     allowance_bytes: u64,
     deaths: u64,
+    /// How often a child was asked about a file.
+    asked: u64,
     /// CPU time of children that were lost.
     lost_cpu_ns: u64,
 }
@@ -117,6 +120,7 @@ impl Parsers {
             cannot_start: false,
             allowance_bytes: Allowance::default().left_bytes(),
             deaths: 0,
+            asked: 0,
             lost_cpu_ns: 0,
         }
     }
@@ -131,6 +135,11 @@ impl Parsers {
         self.files
             .get(&file)
             .map_or(Duration::ZERO, |known| known.spent)
+    }
+
+    /// How often a child was asked about a file so far.
+    pub(super) fn asked(&self) -> u64 {
+        self.asked
     }
 
     /// What the parser of a file may take, in bytes.
@@ -170,8 +179,51 @@ impl Parsers {
 
     /// Keeps the names that were found for the next recording.
     pub(super) fn keep_names(&mut self) {
-        std::mem::take(&mut self.kept).keep(&self.debug_files);
+        for (cache, file) in std::mem::take(&mut self.kept).changed() {
+            let ranges = self.extents(file.id(), &file.new_addresses());
+            file.keep(&cache, &self.debug_files, &ranges);
+        }
         self.kernel.keep();
+    }
+
+    /// The ranges in which the answer for some of the addresses holds, as the child
+    /// finds them that has the file open.
+    fn extents(&mut self, file: FileId, addresses: &[u64]) -> Vec<(u64, Range<u64>)> {
+        let mut ranges = Vec::new();
+        for chunk in addresses.chunks(MAX_EXTENTS) {
+            let (Some(running), Some(known)) = (&self.child, self.files.get(&file)) else {
+                break;
+            };
+            if !running.open.contains(&file) {
+                break;
+            }
+            let deadline = Instant::now() + self.bounds.file_deadline;
+            running
+                .child
+                .allow_cpu(self.bounds.file_deadline + CPU_GRACE);
+            let request = Request::Extents {
+                file: known.number,
+                addresses: chunk.to_vec(),
+            };
+            let asked = running.child.send(&request, None, deadline);
+            let reply = asked.and_then(|()| running.child.receive(MAX_REPLY_BYTES, deadline));
+            match reply {
+                Ok(Reply::Extents(extents)) if extents.len() == chunk.len() => {
+                    ranges.extend(chunk.iter().zip(extents).filter_map(|(address, extent)| {
+                        let (before, from) = extent?;
+                        let start = address.checked_sub(before)?;
+                        let end = address.checked_add(from)?;
+                        Some((*address, start..end)).filter(|_| from > 0)
+                    }));
+                }
+                _ => {
+                    tracing::warn!(path = ?known.pin.path, "lost a parser that was asked how far names hold");
+                    self.lose_child();
+                    break;
+                }
+            }
+        }
+        ranges
     }
 
     fn parse(&mut self, pin: &Arc<PinnedFile>, addresses: &[u64], kind: AddressKind) -> Vec<Named> {
@@ -202,6 +254,7 @@ impl Parsers {
             if !may_go_on || self.running().is_none() {
                 return nameless();
             }
+            self.asked += 1;
             let begun = Instant::now();
             let deadline = begun + self.bounds.file_deadline;
             let asked = self.ask(file, addresses, kind, deadline);

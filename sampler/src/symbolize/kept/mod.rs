@@ -1,10 +1,14 @@
 //! Names that earlier recordings found, and those of this one for the next.
 //!
-//! One entry in the [cache](crate::cache) for each file: its addresses that were
-//! named, and those that have no name. It holds as long as the same debug files
-//! are there: one that was installed since may say more.
+//! One entry in the [cache](crate::cache) for each file: the addresses that were
+//! named, and those that have no name, in [ranges](Spans) as far as the answers
+//! hold. It is taken as long as the same debug files are there: one that was
+//! installed since may say more.
+
+mod spans;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -13,13 +17,12 @@ use crate::cache::{Cache, Key, Kind};
 use crate::object::{BuildId, FileId, PinnedFile};
 
 use super::debug_files::DebugFiles;
-use super::names::{FrameName, Named};
-use super::protocol::is_sound;
+use super::names::Named;
+
+use spans::Spans;
 
 /// Files of which entries are held.
 const MAX_FILES: usize = 4096;
-/// Addresses of a file that are kept.
-const MAX_ADDRESSES: usize = 100_000;
 
 /// What a file's debug file was looked for by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,16 +48,18 @@ struct Around {
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     around: Around,
-    names: Vec<(u64, Vec<FrameName>)>,
+    spans: Spans,
 }
 
 /// The names of one file.
 #[derive(Debug)]
-struct File {
+pub(super) struct File {
     pin: Arc<PinnedFile>,
     key: Key,
     /// Those of earlier recordings.
-    known: HashMap<u64, Named>,
+    known: Spans,
+    /// Those of them that were asked for, by their number.
+    taken: HashMap<usize, Named>,
     /// Those of this one.
     new: HashMap<u64, Named>,
     /// They are not to be kept: the file could not be read as it should.
@@ -91,7 +96,9 @@ impl KeptNames {
             return HashMap::new();
         };
         let known = addresses.iter().filter_map(|address| {
-            let named = file.known.get(address)?;
+            let at = file.known.find(*address)?;
+            let taken = file.taken.entry(at);
+            let named = taken.or_insert_with(|| file.known.named(at));
             Some((*address, Arc::clone(named)))
         });
         let known: HashMap<u64, Named> = known.collect();
@@ -111,15 +118,13 @@ impl KeptNames {
                 let sought = entry.around.sought.clone();
                 entry.around == around(pin, sought, debug_files)
             });
-            let (known, sought) = entry.map_or_else(Default::default, |entry| {
-                let names = entry.names.into_iter();
-                let names = names.map(|(address, frames)| (address, Named::from(frames)));
-                (names.collect(), entry.around.sought)
-            });
+            let (known, sought) =
+                entry.map_or_else(Default::default, |entry| (entry.spans, entry.around.sought));
             let file = File {
                 pin: Arc::clone(pin),
                 key,
                 known,
+                taken: HashMap::new(),
                 new: HashMap::new(),
                 is_doubtful: false,
                 sought,
@@ -141,31 +146,54 @@ impl KeptNames {
         if let Some(file) = self.files.get_mut(&file) {
             file.is_doubtful |= is_doubtful;
             file.sought = sought;
-            let room = MAX_ADDRESSES.saturating_sub(file.known.len() + file.new.len());
+            let room = file.known.room().saturating_sub(file.new.len());
             file.new.extend(named.take(room));
         }
     }
 
-    /// Keeps what is new.
-    pub(super) fn keep(self, debug_files: &DebugFiles) {
-        let Some(cache) = &self.cache else {
-            return;
+    /// The files with something new to keep, and where.
+    pub(super) fn changed(self) -> impl Iterator<Item = (Arc<Cache>, File)> {
+        let files = self.files.into_values();
+        let changed = files.filter(|file| !file.new.is_empty() && !file.is_doubtful);
+        let cache = self.cache;
+        changed.filter_map(move |file| Some((cache.clone()?, file)))
+    }
+}
+
+impl File {
+    /// Which it is.
+    pub(super) fn id(&self) -> FileId {
+        self.pin.id
+    }
+
+    /// Where something new was found, ascending.
+    pub(super) fn new_addresses(&self) -> Vec<u64> {
+        let mut addresses: Vec<u64> = self.new.keys().copied().collect();
+        addresses.sort_unstable();
+        addresses
+    }
+
+    /// Keeps what is new with what was known. What is in none of the ranges, in
+    /// which answers hold, holds where it was found.
+    pub(super) fn keep(
+        mut self,
+        cache: &Cache,
+        debug_files: &DebugFiles,
+        ranges: &[(u64, Range<u64>)],
+    ) {
+        let mut new = Vec::with_capacity(self.new.len());
+        for (address, range) in ranges {
+            new.extend(self.new.remove(address).map(|named| (range.clone(), named)));
+        }
+        let rest = self.new.into_iter();
+        new.extend(rest.map(|(address, named)| (address..address.saturating_add(1), named)));
+        let entry = Entry {
+            around: around(&self.pin, self.sought, debug_files),
+            spans: self.known.with(&new),
         };
-        for file in self.files.into_values() {
-            if file.new.is_empty() || file.is_doubtful {
-                continue;
-            }
-            let names = file.known.into_iter().chain(file.new);
-            let entry = Entry {
-                around: around(&file.pin, file.sought, debug_files),
-                names: names
-                    .map(|(address, named)| (address, named.to_vec()))
-                    .collect(),
-            };
-            match postcard::to_stdvec(&entry) {
-                Ok(bytes) => cache.put(&file.key, &bytes),
-                Err(error) => tracing::debug!(%error, "names could not be kept"),
-            }
+        match postcard::to_stdvec(&entry) {
+            Ok(bytes) => cache.put(&self.key, &bytes),
+            Err(error) => tracing::debug!(%error, "names could not be kept"),
         }
     }
 }
@@ -186,9 +214,7 @@ fn around(pin: &PinnedFile, sought: Option<Sought>, debug_files: &DebugFiles) ->
 /// An entry, if it holds what entries hold.
 fn read(bytes: &[u8]) -> Option<Entry> {
     let entry: Entry = postcard::from_bytes(bytes).ok()?;
-    let mut names = entry.names.iter();
-    let is_right = entry.names.len() <= MAX_ADDRESSES && names.all(|(_, frames)| is_sound(frames));
-    is_right.then_some(entry)
+    entry.spans.is_sound().then_some(entry)
 }
 
 #[cfg(test)]
@@ -198,6 +224,7 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
 
+    use super::super::names::FrameName;
     use super::*;
 
     fn frames(name: &str) -> Named {
@@ -225,6 +252,13 @@ mod tests {
         KeptNames::new(Some(Arc::new(Cache::open(cache).unwrap())))
     }
 
+    /// Ends a recording: what it found holds in these ranges.
+    fn keep(names: KeptNames, debug_files: &DebugFiles, ranges: &[(u64, Range<u64>)]) {
+        for (cache, file) in names.changed() {
+            file.keep(&cache, debug_files, ranges);
+        }
+    }
+
     fn sought() -> Sought {
         Sought {
             build_id: [7; 20].into(),
@@ -241,7 +275,7 @@ mod tests {
         assert!(first.take(&pin, &[1, 2], &debug_files).is_empty());
         let found = [(1, frames("f")), (2, Named::from([]))];
         first.add(pin.id, found.into_iter(), Some(sought()), false);
-        first.keep(&debug_files);
+        keep(first, &debug_files, &[]);
         let mut second = kept(&cache);
         let taken = second.take(&pin, &[1, 2, 3], &debug_files);
         assert_eq!(taken[&1], frames("f"));
@@ -253,7 +287,7 @@ mod tests {
             Some(sought()),
             false,
         );
-        second.keep(&debug_files);
+        keep(second, &debug_files, &[]);
         let taken = kept(&cache).take(&pin, &[1, 2, 3], &debug_files);
         assert_eq!(taken.len(), 3);
     }
@@ -271,7 +305,7 @@ mod tests {
             Some(sought()),
             false,
         );
-        first.keep(&debug_files);
+        keep(first, &debug_files, &[]);
         let directory: PathBuf = folder.path().join(".build-id/07");
         fs::create_dir_all(&directory).unwrap();
         fs::write(directory.join(format!("{}.debug", "07".repeat(19))), "new").unwrap();
@@ -286,22 +320,41 @@ mod tests {
         let mut first = kept(&cache);
         first.take(&pin, &[1], &debug_files);
         first.add(pin.id, [(1, frames("f"))].into_iter(), Some(sought()), true);
-        first.keep(&debug_files);
+        keep(first, &debug_files, &[]);
         assert!(kept(&cache).take(&pin, &[1], &debug_files).is_empty());
+    }
+
+    #[test]
+    fn what_holds_in_a_range_is_known_in_all_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let debug_files = debug_files(folder.path());
+        let (pin, cache) = (pin(), folder.path().join("cache"));
+        let mut first = kept(&cache);
+        first.take(&pin, &[], &debug_files);
+        let found = [(15, frames("f")), (17, frames("f")), (30, frames("g"))];
+        first.add(pin.id, found.into_iter(), Some(sought()), false);
+        assert!(first.files[&pin.id].new_addresses().is_sorted());
+        keep(first, &debug_files, &[(15, 10..20), (17, 10..20)]);
+        let mut second = kept(&cache);
+        let taken = second.take(&pin, &[9, 10, 19, 20, 30, 31], &debug_files);
+        let mut addresses: Vec<u64> = taken.keys().copied().collect();
+        addresses.sort_unstable();
+        assert_eq!(addresses, [10, 19, 30]);
+        assert_eq!(taken[&10], frames("f"));
+        assert!(Arc::ptr_eq(&taken[&10], &taken[&19]));
     }
 
     #[test]
     fn an_entry_that_holds_something_else_is_none() {
         assert!(read(b"").is_none());
         assert!(read(&[0xff; 100]).is_none());
-        let long = vec![(1, vec![frames(&"x".repeat(1 << 20))[0].clone()])];
         let entry = Entry {
             around: Around {
                 sought: None,
                 found: Vec::new(),
                 servers: false,
             },
-            names: long,
+            spans: Spans::default().with(&[(1..2, frames(&"x".repeat(1 << 20)))]),
         };
         assert!(read(&postcard::to_stdvec(&entry).unwrap()).is_none());
     }

@@ -8,6 +8,7 @@ use libtest_mimic::Trial;
 use crate::support::fixture::{fixture, scratch};
 use crate::support::guard::Background;
 use crate::support::need;
+use crate::support::pprof::Sample;
 use crate::support::run::{Recorder, record, record_fixture};
 use crate::support::verdict::{Verdict, ensure, trial};
 
@@ -130,7 +131,7 @@ fn our_own_programs() -> Verdict {
             .collect();
         let mut met = BTreeSet::new();
         for (_, profile) in recording.files() {
-            let frames = profile.samples.iter().flat_map(|sample| sample.frames());
+            let frames = profile.samples.iter().flat_map(Sample::frames);
             let ours = frames.filter(|line| is_ours(&line.name));
             met.extend(ours.map(|line| line.name.clone()));
         }

@@ -170,8 +170,8 @@ impl Programs {
     pub fn code(&self) -> Vec<(Range<u64>, String)> {
         let function = |(name, program): (&str, &Program)| {
             let (tag, code) = bpf_abi::main_function(program.fd().ok()?.as_fd()).ok()??;
-            let tag: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
-            Some((code, format!("bpf_prog_{tag}_{name}")))
+            let tag = u64::from_be_bytes(tag);
+            Some((code, format!("bpf_prog_{tag:016x}_{name}")))
         };
         self.ebpf.programs().filter_map(function).collect()
     }

@@ -9,6 +9,26 @@ use std::ops::Range;
 
 use super::headers::word;
 
+/// How an entry of a symbol table is laid out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum SymbolLayout {
+    /// `Elf64_Sym`
+    #[default]
+    Wide,
+    /// `Elf32_Sym`
+    Narrow,
+}
+
+impl SymbolLayout {
+    /// The size of an entry.
+    pub(super) const fn bytes(self) -> usize {
+        match self {
+            Self::Wide => 24,
+            Self::Narrow => 16,
+        }
+    }
+}
+
 /// The addresses, ascending, each with the range in which no boundary was met.
 #[derive(Debug)]
 pub(super) struct Extents {
@@ -44,15 +64,13 @@ impl Extents {
         }
     }
 
-    /// Cuts at the boundaries of all symbols of a table of whole entries, of a
-    /// 64-bit file or of one of 32 bits.
-    pub(super) fn cut_at_symbols(&mut self, table: &[u8], wide: bool) {
-        let ((entry_bytes, width), value, size) = if wide {
-            ((WIDE_SYMBOL_BYTES, 8), 8, 16)
-        } else {
-            ((NARROW_SYMBOL_BYTES, 4), 4, 8)
+    /// Cuts at the boundaries of all symbols of a table of whole entries.
+    pub(super) fn cut_at_symbols(&mut self, table: &[u8], layout: SymbolLayout) {
+        let (value, size, width) = match layout {
+            SymbolLayout::Wide => (8, 16, 8),
+            SymbolLayout::Narrow => (4, 8, 4),
         };
-        for symbol in table.chunks_exact(entry_bytes) {
+        for symbol in table.chunks_exact(layout.bytes()) {
             let start = word(symbol, value, width);
             self.cut_at(start);
             // One without a size may hold at its first byte alone.
@@ -75,37 +93,25 @@ impl Extents {
     }
 }
 
-/// `Elf64_Sym` and `Elf32_Sym`.
-const WIDE_SYMBOL_BYTES: usize = 24;
-const NARROW_SYMBOL_BYTES: usize = 16;
-
-/// The size of an entry of a symbol table.
-pub(super) fn symbol_bytes(wide: bool) -> usize {
-    if wide {
-        WIDE_SYMBOL_BYTES
-    } else {
-        NARROW_SYMBOL_BYTES
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ranges(addresses: &[u64], boundaries: &[u64]) -> Vec<Range<u64>> {
+    fn ranges(addresses: &[u64], boundaries: &[u64]) -> Vec<(u64, u64)> {
         let mut extents = Extents::around(addresses.to_vec());
         for boundary in boundaries {
             extents.cut_at(*boundary);
         }
-        extents.finish().map(|(_, range)| range).collect()
+        let ranges = extents.finish().map(|(_, range)| range);
+        ranges.map(|range| (range.start, range.end)).collect()
     }
 
     #[test]
     fn an_answer_holds_to_the_nearest_boundaries() {
-        let expected = [10..20, 10..20, 20..30];
+        let expected = [(10, 20), (10, 20), (20, 30)];
         assert_eq!(ranges(&[11, 19, 20], &[30, 20, 10, 40, 5]), expected);
-        assert_eq!(ranges(&[10, 15], &[10, 16]), [10..16, 10..16]);
-        assert_eq!(ranges(&[7], &[]), [0..u64::MAX]);
+        assert_eq!(ranges(&[10, 15], &[10, 16]), [(10, 16), (10, 16)]);
+        assert_eq!(ranges(&[7], &[]), [(0, u64::MAX)]);
         assert_eq!(ranges(&[], &[1]), []);
     }
 
@@ -119,7 +125,7 @@ mod tests {
         };
         let table = [wide(0x100, 0x40), wide(0x140, 0)].concat();
         let mut extents = Extents::around(vec![0x120, 0x140, 0x150]);
-        extents.cut_at_symbols(&table, true);
+        extents.cut_at_symbols(&table, SymbolLayout::Wide);
         let ranges: Vec<_> = extents.finish().map(|(_, range)| range).collect();
         assert_eq!(ranges, [0x100..0x140, 0x140..0x141, 0x141..u64::MAX]);
 
@@ -127,7 +133,7 @@ mod tests {
         narrow[4..6].copy_from_slice(&[0, 1]);
         narrow[8] = 0x40;
         let mut extents = Extents::around(vec![0x120, 0x160]);
-        extents.cut_at_symbols(&narrow, false);
+        extents.cut_at_symbols(&narrow, SymbolLayout::Narrow);
         let ranges: Vec<_> = extents.finish().map(|(_, range)| range).collect();
         assert_eq!(ranges, [0x100..0x140, 0x140..u64::MAX]);
     }

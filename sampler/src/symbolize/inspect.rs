@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use crate::object::{BuildId, FileOffset, build_id_of_notes};
 
-use super::extents::{Extents, symbol_bytes};
+use super::extents::{Extents, SymbolLayout};
 use super::headers::{ElfError, Header, ReadAt, SECTION_NO_BITS, Section, Segment};
 use super::inflation::{Allowance, Inflated};
 
@@ -52,8 +52,7 @@ pub(super) struct Image {
     /// Its symbol tables, as they lie in the file.
     symbol_table_bytes: u64,
     symbol_tables: Vec<Range<u64>>,
-    /// It is a 64-bit file.
-    is_wide: bool,
+    symbol_layout: SymbolLayout,
     /// Some of its DWARF lies in another file, which is not read.
     pub has_supplement: bool,
     /// The name in `.gnu_debuglink`, if it has one.
@@ -145,7 +144,7 @@ impl Image {
             }
             by_segment.push(extents);
         }
-        let entry_bytes = symbol_bytes(self.is_wide) as u64;
+        let entry_bytes = self.symbol_layout.bytes() as u64;
         for table in &self.symbol_tables {
             let mut left = table.clone();
             while left.end.saturating_sub(left.start) >= entry_bytes {
@@ -154,7 +153,7 @@ impl Image {
                 file.fill(&mut symbols, left.start)?;
                 left.start += symbols.len() as u64;
                 for extents in by_segment.iter_mut().filter(|extents| !extents.is_empty()) {
-                    extents.cut_at_symbols(&symbols, self.is_wide);
+                    extents.cut_at_symbols(&symbols, self.symbol_layout);
                 }
             }
         }
@@ -191,7 +190,11 @@ pub(super) fn inspect(
     let header = Header::read(file)?;
     let mut image = Image {
         code: header.segments(file)?,
-        is_wide: header.wide,
+        symbol_layout: if header.wide {
+            SymbolLayout::Wide
+        } else {
+            SymbolLayout::Narrow
+        },
         debug_info_is_harmless: true,
         ..Image::default()
     };

@@ -13,6 +13,7 @@ use crate::symbolize::names::{FrameName, Named};
 const MAX_SPANS: usize = 100_000;
 
 /// Ranges of addresses, and the frames at each.
+#[expect(clippy::struct_field_names, reason = "spans are what it holds")]
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Spans {
     /// Ascending; none reaches into the next one.

@@ -1,9 +1,11 @@
 //! The running kernel and its vDSO.
 
 use std::fs;
+use std::sync::Arc;
 
 use libtest_mimic::Trial;
-use sampler::symbolize::{Place, PlaceKey, Query};
+use sampler::cache::Cache;
+use sampler::symbolize::{Options, Place, PlaceKey, Query, Symbolizer};
 
 use crate::fixture::{functions, names_of};
 use crate::tool::{Outcome, Stop, fail, run, trial};
@@ -11,6 +13,7 @@ use crate::tool::{Outcome, Stop, fail, run, trial};
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("a_kernel_function_has_its_name", kernel_function),
+        trial("the_kernel_is_called_the_same_by_what_is_kept", kept_kernel),
         trial("the_vdso_names_its_clock", vdso_clock),
     ]
 }
@@ -45,6 +48,57 @@ fn kernel_function() -> Outcome {
         return fail("named, and yet called hidden");
     }
     Ok(())
+}
+
+/// Every 50th symbol but the first of all: at its start, within it, and just before
+/// it. Of several that start where the first one does, the parser takes any.
+fn kept_kernel() -> Outcome {
+    let symbols = fs::read_to_string("/proc/kallsyms")?;
+    let starts = symbols.lines().step_by(50).skip(1).filter_map(|line| {
+        let address = line.split_whitespace().next()?;
+        u64::from_str_radix(address, 16)
+            .ok()
+            .filter(|at| *at > 1 << 63)
+    });
+    let addresses: Vec<u64> = starts.flat_map(|at| [at - 1, at, at + 5]).collect();
+    if addresses.len() < 1000 {
+        return Err(Stop::Missing("/proc/kallsyms shows no addresses".into()));
+    }
+    let folder = tempfile::tempdir()?;
+    let cache = Arc::new(Cache::open(&folder.path().join("cache"))?);
+    let named = |cache: Option<&Arc<Cache>>| -> Result<Vec<Vec<String>>, Stop> {
+        let symbolizer = Symbolizer::spawn(Options {
+            cache: cache.cloned(),
+            boot_id: Some("1b4e28ba-2fa1-11d2-883f-b9a761bde3fb".to_owned()),
+            ..Options::default()
+        })?;
+        let query = |address: &u64| Query {
+            place: Place::Kernel,
+            address: *address,
+        };
+        symbolizer.submit(addresses.iter().map(query).collect());
+        // Whoever drops the names waits until they are kept.
+        let names = symbolizer.finish();
+        let at = |address: &u64| {
+            let found = names.get(&PlaceKey::Kernel, *address);
+            let frames = found.iter().flat_map(|frames| frames.iter());
+            frames
+                .flat_map(|frame| [frame.name.clone(), frame.system_name.clone()])
+                .collect()
+        };
+        Ok(addresses.iter().map(at).collect())
+    };
+    let anew = named(Some(&cache))?;
+    let kept = named(Some(&cache))?;
+    let entries = fs::read_dir(folder.path().join("cache"))?.count();
+    if entries != 1 {
+        return fail(format!("{entries} entries were kept"));
+    }
+    let mut differing = addresses.iter().zip(anew.iter().zip(&kept));
+    match differing.find(|(_, (anew, kept))| anew != kept) {
+        Some((address, (anew, kept))) => fail(format!("{address:#x} is {anew:?}, and {kept:?}")),
+        None => Ok(()),
+    }
 }
 
 fn vdso_clock() -> Outcome {

@@ -55,6 +55,11 @@ impl Extents {
     /// Answers may change from this address on.
     pub(super) fn cut_at(&mut self, boundary: u64) {
         let after = self.addresses.partition_point(|at| *at < boundary);
+        self.cut_before(after, boundary);
+    }
+
+    /// The same, where it is known which address is the first behind it.
+    fn cut_before(&mut self, after: usize, boundary: u64) {
         // Others on the same side learn of it in the end.
         if let Some(start) = self.starts.get_mut(after) {
             *start = boundary.max(*start);
@@ -72,10 +77,16 @@ impl Extents {
         };
         for symbol in table.chunks_exact(layout.bytes()) {
             let start = word(symbol, value, width);
-            self.cut_at(start);
             // One without a size may hold at its first byte alone.
             let bytes = word(symbol, size, width).max(1);
-            self.cut_at(start.saturating_add(bytes));
+            let end = start.saturating_add(bytes);
+            let mut after = self.addresses.partition_point(|at| *at < start);
+            self.cut_before(after, start);
+            // Few hold any.
+            if self.addresses.get(after).is_some_and(|at| *at < end) {
+                after += self.addresses[after..].partition_point(|at| *at < end);
+            }
+            self.cut_before(after, end);
         }
     }
 

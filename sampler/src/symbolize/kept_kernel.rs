@@ -6,18 +6,16 @@
 //! there, in the [cache](crate::cache), under the name of the boot.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use crate::cache::{Cache, Key};
 
-use super::sealed::sealed_file;
+use super::names::Named;
+use super::{kallsyms, kernel};
 
-/// The symbols around the code.
-const FIRST: &[u8] = b"_stext";
-const LAST: &[u8] = b"_etext";
 /// More than any kernel has symbols, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -32,7 +30,7 @@ pub(super) struct KeptKernel {
 enum State {
     NotLookedFor,
     Missing,
-    There { table: File, code: Range<u64> },
+    There { lines: Vec<u8>, code: Range<u64> },
 }
 
 impl KeptKernel {
@@ -45,31 +43,28 @@ impl KeptKernel {
         }
     }
 
-    /// The addresses whose symbols are in [`Self::table`].
-    pub(super) fn code(&mut self) -> Range<u64> {
+    /// The frames at an address; `None` if it is not known, or not in the code of
+    /// which symbols are kept.
+    pub(super) fn name(&mut self, address: u64) -> Option<Named> {
         if matches!(self.state, State::NotLookedFor) {
             self.state = self.look().unwrap_or(State::Missing);
         }
-        match &self.state {
-            State::There { code, .. } => code.clone(),
-            State::NotLookedFor | State::Missing => 0..0,
+        let State::There { lines, code } = &self.state else {
+            return None;
+        };
+        if !code.contains(&address) {
+            return None;
         }
-    }
-
-    /// Lines as those of kallsyms, if [`Self::code`] has found any.
-    pub(super) fn table(&self) -> Option<&File> {
-        match &self.state {
-            State::There { table, .. } => Some(table),
-            State::NotLookedFor | State::Missing => None,
-        }
+        let (symbol, start) = kallsyms::find(lines, address)?;
+        let symbol = str::from_utf8(symbol).ok()?;
+        Some(kernel::named(symbol, address - start))
     }
 
     fn look(&self) -> Option<State> {
         let (cache, key) = self.place.as_ref()?;
         let lines = cache.get(key)?;
-        let code = code(&lines)?;
-        let table = sealed_file(c"kallsyms", &lines).ok()?;
-        Some(State::There { table, code })
+        let code = kallsyms::code(&lines)?;
+        Some(State::There { lines, code })
     }
 
     /// Keeps what is missing.
@@ -82,7 +77,7 @@ impl KeptKernel {
             at: 0,
         };
         let lines = BufReader::with_capacity(1 << 16, from_start.take(MAX_BYTES));
-        match core_lines(lines) {
+        match kallsyms::core_lines(lines) {
             Ok(Some(lines)) => cache.put(key, &lines),
             Ok(None) => {}
             Err(error) => tracing::debug!(%error, "the kernel's symbols could not be kept"),
@@ -104,46 +99,6 @@ impl Read for FromStart<'_> {
     }
 }
 
-/// The lines from the code's start to its end; `None` if it has none, or if they
-/// hide their addresses.
-fn core_lines(mut lines: impl BufRead) -> io::Result<Option<Vec<u8>>> {
-    let mut core = Vec::new();
-    loop {
-        let start = core.len();
-        if lines.read_until(b'\n', &mut core)? == 0 {
-            return Ok(None);
-        }
-        let Some((address, name)) = symbol(&core[start..]) else {
-            return Ok(None);
-        };
-        let is_inside = start > 0;
-        if name == LAST && is_inside {
-            return Ok(code(&core).map(|_| core));
-        }
-        if !is_inside && (name != FIRST || address == 0) {
-            core.clear();
-        }
-    }
-}
-
-/// From the first symbol of such lines to the last.
-fn code(lines: &[u8]) -> Option<Range<u64>> {
-    let lines = lines.strip_suffix(b"\n")?;
-    let last = lines.rsplit(|byte| *byte == b'\n').next()?;
-    let (start, first_name) = symbol(lines.split(|byte| *byte == b'\n').next()?)?;
-    let (end, last_name) = symbol(last)?;
-    (first_name == FIRST && last_name == LAST && start < end).then_some(start..end)
-}
-
-/// Address and name of a line, if it is one of the kernel proper.
-fn symbol(line: &[u8]) -> Option<(u64, &[u8])> {
-    let mut fields = line.trim_ascii_end().split(|byte| *byte == b' ');
-    let address = str::from_utf8(fields.next()?).ok()?;
-    let (_kind, name) = (fields.next()?, fields.next()?);
-    let is_of_module = name.contains(&b'\t') || fields.next().is_some();
-    (!is_of_module).then_some((u64::from_str_radix(address, 16).ok()?, name))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is the failure report")]
@@ -157,34 +112,6 @@ mod tests {
         ffffffff81000100 t schedule\n\
         ffffffff81000200 T _etext\n";
 
-    fn core_of(kallsyms: &str) -> Option<String> {
-        let lines = core_lines(kallsyms.as_bytes()).unwrap();
-        lines.map(|lines| String::from_utf8(lines).unwrap())
-    }
-
-    #[test]
-    fn it_is_the_code_proper_without_what_lies_around_it() {
-        let all = format!(
-            "0000000000001000 A per_cpu_thing\n\
-             {CORE}ffffffff82000000 D jiffies\n\
-             ffffffffc0000000 t bpf_prog_6deef7357e7b4530_f\t[bpf]\n"
-        );
-        assert_eq!(core_of(&all).as_deref(), Some(CORE));
-        let code = code(CORE.as_bytes()).unwrap();
-        assert_eq!(code, 0xffff_ffff_8100_0000..0xffff_ffff_8100_0200);
-    }
-
-    #[test]
-    fn what_is_no_such_table_is_not_kept() {
-        let hidden = CORE.replace("ffffffff81000", "0000000000000");
-        let without_end = CORE.replace("_etext", "end");
-        let with_module = CORE.replace("schedule", "schedule\t[module]");
-        for other in [&hidden, &without_end, &with_module, "", "nonsense\n"] {
-            assert_eq!(core_of(other), None, "{other}");
-        }
-        assert_eq!(code(&CORE.as_bytes()[..CORE.len() - 3]), None);
-    }
-
     #[test]
     fn a_second_recording_of_a_boot_has_the_symbols_of_the_first() {
         let folder = tempfile::tempdir().unwrap();
@@ -194,26 +121,19 @@ mod tests {
         let kept = |boot: &str| KeptKernel::new(Some(Arc::clone(&cache)), Some(boot));
 
         let boot = "1b4e28ba-2fa1-11d2-883f-b9a761bde3fb";
+        let address = 0xffff_ffff_8100_0104;
         let mut first = kept(boot);
-        assert!(first.code().is_empty() && first.table().is_none());
+        assert!(first.name(address).is_none());
         // Wherever the child has read to.
         kallsyms.seek(SeekFrom::End(0)).unwrap();
         first.keep(&kallsyms);
 
         let mut second = kept(boot);
-        assert!(second.code().contains(&0xffff_ffff_8100_0104));
-        let mut lines = String::new();
-        let from_start = FromStart {
-            file: second.table().unwrap(),
-            at: 0,
-        };
-        BufReader::new(from_start)
-            .read_to_string(&mut lines)
-            .unwrap();
-        assert_eq!(lines, CORE);
+        assert_eq!(second.name(address).unwrap()[0].name, "schedule");
+        assert!(second.name(0xffff_ffff_8200_0000).is_none());
 
         let other = "1b4e28ba-2fa1-11d2-883f-b9a761bde3fc";
-        assert!(kept(other).code().is_empty());
-        assert!(KeptKernel::new(None, Some(boot)).code().is_empty());
+        assert!(kept(other).name(address).is_none());
+        assert!(KeptKernel::new(None, Some(boot)).name(address).is_none());
     }
 }

@@ -10,7 +10,7 @@ use blazesym::symbolize::{Input, Reason, Symbolized, Symbolizer};
 
 use super::demangle::Demangler;
 use super::frames::frames;
-use super::names::Named;
+use super::names::{FrameName, Named};
 
 /// Where the kernel's half of the address space begins, on every 64-bit
 /// architecture.
@@ -80,6 +80,15 @@ impl Kernel {
             }
         }
     }
+}
+
+/// The one frame of an address that lies so far behind the start of a symbol; none if
+/// it is too far to be the symbol's.
+pub(super) fn named(symbol: &str, offset: u64) -> Named {
+    if offset > MAX_FUNCTION_BYTES as u64 {
+        return Named::from([]);
+    }
+    Named::from([FrameName::of_symbol(symbol)])
 }
 
 fn name_of(address: u64, symbolized: &Symbolized<'_>) -> Named {

@@ -29,6 +29,7 @@ mod headers;
 mod inflation;
 mod inspect;
 pub mod jit;
+mod kallsyms;
 mod kept;
 mod kept_kernel;
 mod kernel;

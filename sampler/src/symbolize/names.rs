@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use ahash::HashMap;
 use serde::{Deserialize, Serialize};
 
+use super::demangle::{clean, demangle};
 use super::jit::JitStats;
 use super::place::PlaceKey;
 
@@ -25,6 +26,19 @@ pub struct FrameName {
     pub line: u32,
     /// Column, counted from 1; 0 if unknown.
     pub column: u32,
+}
+
+impl FrameName {
+    /// A frame of which a symbol is all that is known.
+    pub(super) fn of_symbol(symbol: &str) -> Self {
+        Self {
+            name: demangle(symbol),
+            system_name: clean(symbol),
+            source_file: String::new(),
+            line: 0,
+            column: 0,
+        }
+    }
 }
 
 /// The frames at one address, innermost inlined function first. Empty where no

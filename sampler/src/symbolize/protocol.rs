@@ -67,9 +67,7 @@ pub(super) enum Request {
     Kernel {
         /// Where.
         addresses: Vec<u64>,
-        /// By which table.
-        table: KernelTable,
-        /// It comes with this, and is newer than the last one of its kind.
+        /// Its symbol table comes with this, and is newer than the last one.
         is_new_table: bool,
     },
     /// The jitdump that comes with this belongs to the next [`Self::Jit`];
@@ -127,15 +125,6 @@ pub(super) enum Reply {
     },
     /// The parsers are closed.
     Closed,
-}
-
-/// A symbol table of the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) enum KernelTable {
-    /// Of its code proper, as an earlier recording of this boot found it.
-    Core,
-    /// All of it, as it is now.
-    Live,
 }
 
 /// How it stands with a file.

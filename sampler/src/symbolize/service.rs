@@ -18,7 +18,7 @@ use super::kernel::Kernel;
 use super::names::Named;
 use super::native::{AddressKind, NativeFile};
 use super::parsers::OpenParsers;
-use super::protocol::{FileState, KernelTable, Reply, Request, split};
+use super::protocol::{FileState, Reply, Request, split};
 
 /// What a child does that names addresses.
 pub const SERVICE: Service = Service {
@@ -46,7 +46,7 @@ fn serve(parent: &Parent) -> io::Result<()> {
         open: OpenParsers::new(max_parser_bytes),
         max_parser_bytes,
         allowance: Allowance::new(allowance_bytes),
-        kernel: HashMap::new(),
+        kernel: None,
         demangler: Demangler::default(),
         dump: None,
     };
@@ -63,7 +63,7 @@ struct Parsers<'a> {
     open: OpenParsers,
     max_parser_bytes: u64,
     allowance: Allowance,
-    kernel: HashMap<KernelTable, (Kernel, PinnedFile)>,
+    kernel: Option<(Kernel, PinnedFile)>,
     demangler: Demangler,
     /// The jitdump for what is asked next.
     dump: Option<OwnedFd>,
@@ -103,11 +103,10 @@ impl Parsers<'_> {
             (
                 Request::Kernel {
                     addresses,
-                    table,
                     is_new_table,
                 },
                 file,
-            ) => self.name_kernel(&addresses, table, file, is_new_table),
+            ) => self.name_kernel(&addresses, file, is_new_table),
             (Request::CloseParsers, None) => {
                 for closed in self.open.close_all() {
                     if let Some(file) = self.files.get_mut(&closed.inode) {
@@ -199,21 +198,20 @@ impl Parsers<'_> {
     fn name_kernel(
         &mut self,
         addresses: &[u64],
-        table: KernelTable,
         file: Option<OwnedFd>,
         is_new_table: bool,
     ) -> io::Result<()> {
         if let (true, Some(file)) = (is_new_table, file) {
             let pin = PinnedFile::new(own_id(0), PathBuf::new(), None, File::from(file));
             let kernel = Kernel::new(pin.reopen_path());
-            self.kernel.insert(table, (kernel, pin));
+            self.kernel = Some((kernel, pin));
         }
-        let Some((kernel, _)) = self.kernel.get_mut(&table) else {
+        let Some((kernel, _)) = &mut self.kernel else {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let named = kernel.name(addresses);
         let names_hidden = kernel.names_hidden;
-        let panics = self.kernel.values().map(|(kernel, _)| kernel.panics).sum();
+        let panics = kernel.panics;
         self.send_frames(&named)?;
         self.parent.send(&Reply::KernelNamed {
             names_hidden,

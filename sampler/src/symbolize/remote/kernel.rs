@@ -13,7 +13,7 @@ use std::time::Instant;
 use crate::isolation::Lost;
 use crate::symbolize::kept_kernel::KeptKernel;
 use crate::symbolize::names::{FrameName, Named};
-use crate::symbolize::protocol::{KernelTable, MAX_ADDRESSES, MAX_REPLY_BYTES, Reply, Request};
+use crate::symbolize::protocol::{MAX_ADDRESSES, MAX_REPLY_BYTES, Reply, Request};
 
 use super::{CPU_GRACE, MAX_DEATHS, Parsers, receive_frames};
 
@@ -64,16 +64,12 @@ impl KernelSymbols {
         }
     }
 
-    /// The name of an address in code of ours.
-    fn own(&self, address: u64) -> Option<Named> {
-        let (_, name) = self.own.iter().find(|(code, _)| code.contains(&address))?;
-        Some(Named::from([FrameName {
-            name: name.clone(),
-            system_name: name.clone(),
-            source_file: String::new(),
-            line: 0,
-            column: 0,
-        }]))
+    /// The frames at an address that is known without asking: in code of ours, or in
+    /// the kernel proper.
+    fn known(&mut self, address: u64) -> Option<Named> {
+        let own = self.own.iter().find(|(code, _)| code.contains(&address));
+        let own = own.map(|(_, name)| Named::from([FrameName::of_symbol(name)]));
+        own.or_else(|| self.kept.name(address))
     }
 
     /// Keeps for the next recording what does not change until the next boot.
@@ -87,31 +83,25 @@ impl KernelSymbols {
 impl Parsers {
     /// The frames at each address of the kernel; no address comes twice.
     pub(in crate::symbolize) fn name_kernel(&mut self, addresses: &[u64]) -> Vec<Named> {
-        let own = |address: &u64| Some((*address, self.kernel.own(*address)?));
-        let mut named: HashMap<u64, Named> = addresses.iter().filter_map(own).collect();
-        let kept = self.kernel.kept.code();
-        let others = addresses.iter().filter(|at| !named.contains_key(at));
-        let (core, live): (Vec<u64>, Vec<u64>) =
-            others.copied().partition(|address| kept.contains(address));
-        for (table, addresses) in [(KernelTable::Core, core), (KernelTable::Live, live)] {
-            for chunk in addresses.chunks(MAX_ADDRESSES) {
-                let found = self.name_some_of_kernel(table, chunk);
-                named.extend(chunk.iter().copied().zip(found));
-            }
+        let known = |address: &u64| Some((*address, self.kernel.known(*address)?));
+        let mut named: HashMap<u64, Named> = addresses.iter().filter_map(known).collect();
+        let others = addresses.iter().copied();
+        let others: Vec<u64> = others.filter(|at| !named.contains_key(at)).collect();
+        for chunk in others.chunks(MAX_ADDRESSES) {
+            let found = self.name_some_of_kernel(chunk);
+            named.extend(chunk.iter().copied().zip(found));
         }
         let named = addresses.iter().map(|address| named.remove(address));
         named.map(Option::unwrap_or_default).collect()
     }
 
-    fn name_some_of_kernel(&mut self, table: KernelTable, addresses: &[u64]) -> Vec<Named> {
-        if table == KernelTable::Live {
-            self.forget_old_modules();
-        }
+    fn name_some_of_kernel(&mut self, addresses: &[u64]) -> Vec<Named> {
+        self.forget_old_modules();
         while self.kernel.deaths < MAX_DEATHS && self.kernel.kallsyms.is_ok() {
             if self.running().is_none() {
                 break;
             }
-            match self.ask_kernel(table, addresses) {
+            match self.ask_kernel(addresses) {
                 Ok(named) => return named,
                 Err(lost) => {
                     tracing::warn!("lost a parser over the kernel's symbols: {lost}");
@@ -132,15 +122,12 @@ impl Parsers {
         let is_new = modules != self.kernel.modules;
         self.kernel.modules = modules;
         if let (true, Some(running)) = (is_new, &mut self.child) {
-            running.kernel.remove(&KernelTable::Live);
+            running.has_kernel = false;
         }
     }
 
-    fn ask_kernel(&mut self, table: KernelTable, addresses: &[u64]) -> Result<Vec<Named>, Lost> {
-        let file = match table {
-            KernelTable::Core => self.kernel.kept.table(),
-            KernelTable::Live => self.kernel.kallsyms.as_ref().ok(),
-        };
+    fn ask_kernel(&mut self, addresses: &[u64]) -> Result<Vec<Named>, Lost> {
+        let file = self.kernel.kallsyms.as_ref().ok();
         let (Some(running), Some(file)) = (&mut self.child, file) else {
             return Err(Lost::Ended);
         };
@@ -148,10 +135,9 @@ impl Parsers {
         running
             .child
             .allow_cpu(self.bounds.file_deadline + CPU_GRACE);
-        let is_new_table = running.kernel.insert(table);
+        let is_new_table = !std::mem::replace(&mut running.has_kernel, true);
         let request = Request::Kernel {
             addresses: addresses.to_vec(),
-            table,
             is_new_table,
         };
         let file = is_new_table.then(|| file.as_fd());

@@ -22,8 +22,8 @@ use super::kept::{KeptNames, Sought};
 use super::names::{FrameName, Named, Stats};
 use super::native::AddressKind;
 use super::protocol::{
-    FileState, KernelTable, MAX_ADDRESSES, MAX_EXTENTS, MAX_LINK_BYTES, MAX_REPLY_BYTES, Reply,
-    Request, is_sound,
+    FileState, MAX_ADDRESSES, MAX_EXTENTS, MAX_LINK_BYTES, MAX_REPLY_BYTES, Reply, Request,
+    is_sound,
 };
 use super::service::SERVICE;
 
@@ -76,8 +76,8 @@ pub(super) struct Parsers {
 struct Running {
     child: Child,
     open: HashSet<FileId>,
-    /// Symbol tables of the kernel that it has.
-    kernel: HashSet<KernelTable>,
+    /// It has the kernel's symbols.
+    has_kernel: bool,
 }
 
 /// What is known of a file.
@@ -364,7 +364,7 @@ impl Parsers {
                     self.child = Some(Running {
                         child,
                         open: HashSet::new(),
-                        kernel: HashSet::new(),
+                        has_kernel: false,
                     });
                 }
                 Err(error) => {

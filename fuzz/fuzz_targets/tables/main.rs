@@ -26,8 +26,9 @@ use skeleton::Skeleton;
 const MAX_HELD_BYTES: u64 = (64 << 20) + (64 << 20) + 2 * (64 << 20);
 /// Held for each byte of the file on top.
 const MAX_HELD_FACTOR: u64 = 16;
-/// Processor time for the longest input.
-const MAX_TIME: Duration = Duration::from_secs(2);
+/// Processor time for the longest input. The builder's own bounds are a second's work,
+/// which instrumented, and beside others on the same core, takes twice as long.
+const MAX_TIME: Duration = Duration::from_secs(4);
 
 #[global_allocator]
 static ALLOCATOR: cost::Counting = cost::Counting;

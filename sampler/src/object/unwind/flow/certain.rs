@@ -14,7 +14,7 @@
 //!   function's calls would find the stack eight bytes off. Functions that end in a
 //!   call of `exit`, and never return, are walked by this.
 
-use std::collections::{BTreeMap, BTreeSet};
+use ahash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 use super::function::{ALIGNMENT, Instructions, Reader};
 use crate::object::unwind::Machine;
@@ -44,7 +44,7 @@ pub(super) fn certain(
     let leads_to_call = if order.aligned && !order.jumps_blindly && was_aligned(reader, start) {
         leading_to(calling.map(|(at, _)| *at), &before)
     } else {
-        BTreeSet::new()
+        HashSet::new()
     };
     let unbroken = unbroken_from(start, reached);
     let returns = |call: u32, to: u32| {
@@ -93,8 +93,8 @@ fn unbroken_from(start: u32, reached: &Instructions) -> u32 {
 }
 
 /// From where each place is reached.
-fn ways_in(reached: &Instructions) -> BTreeMap<u32, Vec<u32>> {
-    let mut before: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+fn ways_in(reached: &Instructions) -> HashMap<u32, Vec<u32>> {
+    let mut before: HashMap<u32, Vec<u32>> = HashMap::new();
     for (at, there) in reached {
         for next in there.next.into_iter().chain([there.returned_to]).flatten() {
             before.entry(next).or_default().push(*at);
@@ -104,9 +104,9 @@ fn ways_in(reached: &Instructions) -> BTreeMap<u32, Vec<u32>> {
 }
 
 /// All places from which one of `ends` can be reached.
-fn leading_to(ends: impl Iterator<Item = u32>, before: &BTreeMap<u32, Vec<u32>>) -> BTreeSet<u32> {
+fn leading_to(ends: impl Iterator<Item = u32>, before: &HashMap<u32, Vec<u32>>) -> HashSet<u32> {
     let mut ahead: Vec<u32> = ends.collect();
-    let mut leading = BTreeSet::new();
+    let mut leading = HashSet::new();
     while let Some(at) = ahead.pop() {
         if leading.insert(at) {
             ahead.extend(before.get(&at).into_iter().flatten());

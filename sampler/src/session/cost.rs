@@ -1,6 +1,7 @@
 //! What the profiler itself costs.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::isolation;
@@ -9,6 +10,9 @@ use crate::probe::RuleCounters;
 /// The most memory of this process and its children that was seen, that which no
 /// file backs and that which one does, in bytes. A process has one each.
 static PEAK_BYTES: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// More than a status file is long.
+const STATUS_BYTES: usize = 4096;
 
 /// The profiler's own consumption.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,7 +64,7 @@ pub fn own_cpu_ns() -> u64 {
 pub fn rss_bytes() -> u64 {
     let statuses: Vec<String> = std::iter::once("self".to_owned())
         .chain(isolation::pids().iter().map(u32::to_string))
-        .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok())
+        .filter_map(|pid| status(&format!("/proc/{pid}/status")).ok())
         .collect();
     let sum = |names: &[&str]| -> u64 {
         let bytes = statuses.iter().map(|status| parse_bytes(status, names));
@@ -80,6 +84,14 @@ pub fn peak_bytes() -> [u64; 2] {
     PEAK_BYTES
         .each_ref()
         .map(|peak| peak.load(Ordering::Relaxed))
+}
+
+/// A status file of the system's, which makes it anew for each time it is asked for
+/// a part: all of it at once.
+fn status(path: &str) -> io::Result<String> {
+    let mut text = String::with_capacity(STATUS_BYTES);
+    File::open(path)?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn parse_bytes(status: &str, names: &[&str]) -> u64 {

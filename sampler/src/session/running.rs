@@ -33,8 +33,9 @@ const DRAIN_AT: f64 = 0.4;
 /// Ticks of a CPU after which the tables are looked at. As many stacks of the
 /// greatest depth fill about half of one.
 const TICKS_A_LOOK: u64 = 16;
-/// The shortest and the longest time between two looks.
-const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
+/// The shortest and the longest time between two looks. On a busy host each of them
+/// takes a CPU from somebody.
+const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 /// How long looks are taken as often as can be at the start.
 const LEARNING: Duration = Duration::from_secs(1);
 /// The shortest time between two looks at the process events that woke us: what

@@ -148,7 +148,6 @@ impl Worker {
         while let Ok(first) = queries.recv() {
             // Whatever has queued up meanwhile makes the batches larger.
             let batch = first.into_iter().chain(queries.try_iter().flatten());
-            let asked = self.parsers.asked();
             for (place, addresses) in self.unanswered(batch) {
                 if self.shared.is_left_behind.load(Ordering::Relaxed) {
                     return self;
@@ -158,9 +157,6 @@ impl Worker {
                 } else {
                     self.answer(&place, addresses);
                 }
-            }
-            if asked != self.parsers.asked() {
-                self.measure_memory();
             }
             self.publish_stats();
         }

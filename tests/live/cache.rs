@@ -1,7 +1,9 @@
 //! What one recording worked out serves the next.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use libtest_mimic::Trial;
@@ -59,19 +61,35 @@ fn second_recording() -> Verdict {
         fs::metadata(&cache)?.permissions().mode() & 0o777 == 0o700,
         "others may look into the cache"
     );
-    ensure!(
-        !entries(&cache)?.is_empty(),
-        "the first recording kept none"
-    );
+    let kept = kept_tables(&cache)?;
+    ensure!(!kept.is_empty(), "the first recording kept none");
     let second = record_with(&cache)?.index.unwind_tables;
-    // How many are built depends on what is sampled before the command starts, too.
     ensure!(
         second.cached > 0,
         "{} built and none taken, after {} built",
         second.built,
         first.built
     );
+    // One that is built again takes the place of the old one as another file. How
+    // many others are built depends on what is sampled before the command starts.
+    let still = kept_tables(&cache)?;
+    let again = kept
+        .iter()
+        .find(|(name, inode)| still.get(*name) != Some(*inode));
+    ensure!(again.is_none(), "{again:?} was kept, and built again");
     Ok(())
+}
+
+/// The kept tables: their names, and which files they are.
+fn kept_tables(cache: &Path) -> Verdict<BTreeMap<OsString, u64>> {
+    let mut tables = BTreeMap::new();
+    for entry in entries(cache)? {
+        let name = entry.file_name().unwrap_or_default();
+        if name.as_encoded_bytes().starts_with(b"table-") {
+            tables.insert(name.to_owned(), fs::metadata(&entry)?.ino());
+        }
+    }
+    Ok(tables)
 }
 
 fn damaged() -> Verdict {

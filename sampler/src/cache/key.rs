@@ -20,6 +20,8 @@ pub enum Kind {
     Table,
     /// The names of addresses in a file.
     Names,
+    /// What the symbol tables of a file say of all of its code.
+    Symbols,
 }
 
 impl Kind {
@@ -27,6 +29,7 @@ impl Kind {
         match self {
             Self::Table => "table",
             Self::Names => "names",
+            Self::Symbols => "symbols",
         }
     }
 }

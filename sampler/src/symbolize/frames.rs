@@ -39,6 +39,22 @@ pub(super) fn frames(
         .collect()
 }
 
+/// The frames of a symbol of which the name is all that is known; none if that says
+/// nothing, or is no text.
+pub(super) fn of_symbol(name: &[u8], demangler: &mut Demangler) -> Vec<FrameName> {
+    let name = str::from_utf8(name).unwrap_or_else(|error| match error.error_len() {
+        None if name.len() > MAX_NAME_BYTES => {
+            // Cut in the middle of a character.
+            str::from_utf8(&name[..error.valid_up_to()]).unwrap_or_default()
+        }
+        _ => "",
+    });
+    let name = system_name(name, None);
+    name.map(|name| frame(name, None, demangler))
+        .into_iter()
+        .collect()
+}
+
 /// The raw symbol: the one of the two names that says more.
 fn system_name<'a>(debug_name: &'a str, elf_symbol: Option<&'a str>) -> Option<&'a str> {
     let better = elf_symbol.filter(|symbol| {

@@ -8,14 +8,13 @@
 //! Of the files that are named, none is there in a child without rights but
 //! those that it was handed. So a link is harmless unless it names one of them.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::object::{BuildId, FileOffset, build_id_of_notes};
 
-use super::extents::{Extents, SymbolLayout};
 use super::headers::{ElfError, Header, ReadAt, SECTION_NO_BITS, Section, Segment};
 use super::inflation::{Allowance, Inflated};
+use super::symbol_rows::{SymbolLayout, SymbolRows, SymbolTables};
 
 /// Notes are tens of bytes; more than this is not read.
 const MAX_NOTE_BYTES: u64 = 64 << 10;
@@ -26,8 +25,6 @@ const MAX_SYMBOL_TABLE_BYTES: u64 = 128 << 20;
 const MAX_STRING_TABLE_BYTES: u64 = 512 << 20;
 /// The most DWARF that a file may hold as it is. It is mapped and not copied.
 const MAX_DEBUG_BYTES: u64 = 4 << 30;
-/// Symbols that are read at once.
-const SYMBOLS_AT_ONCE: u64 = 4096;
 /// Sections up to here may be holes: they are read in no time.
 const MAX_HOLE_BYTES: u64 = 1 << 20;
 
@@ -51,8 +48,7 @@ pub(super) struct Image {
     pub inflated: Inflated,
     /// Its symbol tables, as they lie in the file.
     symbol_table_bytes: u64,
-    symbol_tables: Vec<Range<u64>>,
-    symbol_layout: SymbolLayout,
+    symbol_tables: SymbolTables,
     /// Some of its DWARF lies in another file, which is not read.
     pub has_supplement: bool,
     /// The name in `.gnu_debuglink`, if it has one.
@@ -92,9 +88,6 @@ impl Image {
             b".symtab" | b".dynsym" => {
                 let sum_bytes = self.symbol_table_bytes.saturating_add(section.held_bytes());
                 self.symbol_table_bytes = sum_bytes;
-                if section.kind != SECTION_NO_BITS {
-                    self.symbol_tables.push(section.file_range()?);
-                }
                 sum_bytes <= MAX_SYMBOL_TABLE_BYTES
             }
             b".strtab" | b".dynstr" => section.held_bytes() <= MAX_STRING_TABLE_BYTES,
@@ -119,57 +112,31 @@ impl Image {
             .checked_add(offset.0 - segment.file.start)
     }
 
-    /// How far around some of the addresses, offsets into the file, what its symbol
-    /// tables say is the same.
-    pub(super) fn extents(
+    /// Notes where a section lies, if it is one of those with symbols; of several
+    /// with the same name, the first.
+    fn note_symbols(&mut self, section: &Section) -> Result<(), ElfError> {
+        let tables = &mut self.symbol_tables;
+        let place = match section.name.as_slice() {
+            b".symtab" => &mut tables.all.symbols,
+            b".strtab" => &mut tables.all.names,
+            b".dynsym" => &mut tables.dynamic.symbols,
+            b".dynstr" => &mut tables.dynamic.names,
+            _ => return Ok(()),
+        };
+        if place.is_empty() && section.kind != SECTION_NO_BITS {
+            *place = section.file_range()?;
+        }
+        Ok(())
+    }
+
+    /// What its own symbol tables say of all of its code; `None` if it is too large
+    /// for that.
+    pub(super) fn symbol_rows(
         &self,
         file: &(impl ReadAt + ?Sized),
-        addresses: &[u64],
-    ) -> Result<HashMap<u64, Range<u64>>, ElfError> {
-        let mut by_segment: Vec<Extents> = Vec::new();
-        for segment in &self.code {
-            let to_virtual = |at: &u64| {
-                let distance = segment.file.contains(at).then(|| at - segment.file.start)?;
-                segment.virtual_start.checked_add(distance)
-            };
-            let mut inside: Vec<u64> = addresses.iter().filter_map(to_virtual).collect();
-            inside.sort_unstable();
-            let mut extents = Extents::around(inside);
-            let held_bytes = segment.file.end - segment.file.start;
-            extents.cut_at(segment.virtual_start);
-            extents.cut_at(segment.virtual_start.saturating_add(held_bytes));
-            for section in &self.code_sections {
-                extents.cut_at(section.start);
-                extents.cut_at(section.end);
-            }
-            by_segment.push(extents);
-        }
-        let entry_bytes = self.symbol_layout.bytes() as u64;
-        for table in &self.symbol_tables {
-            let mut left = table.clone();
-            while left.end.saturating_sub(left.start) >= entry_bytes {
-                let bytes = (left.end - left.start).min(entry_bytes * SYMBOLS_AT_ONCE);
-                let mut symbols = vec![0; (bytes - bytes % entry_bytes) as usize];
-                file.fill(&mut symbols, left.start)?;
-                left.start += symbols.len() as u64;
-                for extents in by_segment.iter_mut().filter(|extents| !extents.is_empty()) {
-                    extents.cut_at_symbols(&symbols, self.symbol_layout);
-                }
-            }
-        }
-        let mut found = HashMap::new();
-        for (segment, extents) in self.code.iter().zip(by_segment) {
-            found.extend(extents.finish().filter_map(|(at, range)| {
-                let to_offset = |at: u64| {
-                    let distance = at.checked_sub(segment.virtual_start)?;
-                    segment.file.start.checked_add(distance)
-                };
-                let range = to_offset(range.start)?..to_offset(range.end)?;
-                let at = to_offset(at)?;
-                range.contains(&at).then_some((at, range))
-            }));
-        }
-        Ok(found)
+    ) -> Result<Option<SymbolRows>, ElfError> {
+        self.symbol_tables
+            .rows(file, &self.code, &self.code_sections)
     }
 
     /// Whether two virtual addresses lie in the same section of code. A symbol
@@ -190,10 +157,13 @@ pub(super) fn inspect(
     let header = Header::read(file)?;
     let mut image = Image {
         code: header.segments(file)?,
-        symbol_layout: if header.wide {
-            SymbolLayout::Wide
-        } else {
-            SymbolLayout::Narrow
+        symbol_tables: SymbolTables {
+            layout: if header.wide {
+                SymbolLayout::Wide
+            } else {
+                SymbolLayout::Narrow
+            },
+            ..SymbolTables::default()
         },
         debug_info_is_harmless: true,
         ..Image::default()
@@ -207,6 +177,7 @@ pub(super) fn inspect(
         if !image.admit_symbols(file, &section, allowance)? {
             return Err(ElfError::SymbolsTooLarge);
         }
+        image.note_symbols(&section)?;
         match section.name.as_slice() {
             b".gnu_debugaltlink" | b".debug_sup" => {
                 let link = section.content(file, MAX_NOTE_BYTES)?;

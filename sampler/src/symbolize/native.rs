@@ -1,9 +1,7 @@
 //! The names in one ELF file.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::iter;
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +20,7 @@ use super::headers::ElfError;
 use super::inflation::Allowance;
 use super::inspect::{Image, inspect};
 use super::names::{FrameName, Named};
+use super::symbol_rows::SymbolRows;
 
 /// One ELF file and what is left to try on it.
 ///
@@ -146,27 +145,22 @@ impl NativeFile {
         largest(false) + largest(true)
     }
 
-    /// How far around some of the addresses, offsets into the file, the answers are
-    /// the same: of those that its own symbol tables give, all of them. Debug
-    /// information may say something else of each.
-    pub(super) fn extents(&self, addresses: &[u64]) -> HashMap<u64, Range<u64>> {
+    /// All that is said of the file, where its own symbol tables are all that is
+    /// asked; `None` where something else is, or they are too large.
+    pub(super) fn symbol_rows(&self) -> Option<SymbolRows> {
         let [view] = &self.views[..] else {
-            return HashMap::new();
+            return None;
         };
         let is_plain = !view.with_debug_info
             && !view.is_separate
             && view.inflated_bytes == 0
             && view.golang.is_none();
         let file = is_plain.then(|| File::open(view.file.reopen_path()));
-        let Some(Ok(file)) = file else {
-            return HashMap::new();
-        };
-        self.image
-            .extents(&file, addresses)
-            .unwrap_or_else(|error| {
-                tracing::debug!(%error, "symbols that cannot be read again");
-                HashMap::new()
-            })
+        let rows = self.image.symbol_rows(&file?.ok()?);
+        rows.unwrap_or_else(|error| {
+            tracing::debug!(%error, "symbols that cannot be read again");
+            None
+        })
     }
 
     /// Whether some of the debug information that is used is not read.

@@ -13,8 +13,10 @@ use super::native::AddressKind;
 
 /// Addresses that are asked for at once.
 pub(super) const MAX_ADDRESSES: usize = 4096;
-/// Addresses whose extents are asked for at once.
-pub(super) const MAX_EXTENTS: usize = 32_768;
+/// Symbols that are demangled at once, in bytes of their names.
+pub(super) const SYMBOLS_AT_ONCE_BYTES: usize = 64 << 10;
+/// What the symbol tables of a file may come to.
+pub(super) const MAX_ROWS_BYTES: usize = 16 << 20;
 /// One message from the child. It splits what is longer.
 pub(super) const MAX_REPLY_BYTES: usize = 1 << 20;
 /// A build ID or a debug link that the child may ask for.
@@ -54,13 +56,17 @@ pub(super) enum Request {
         /// How they are counted.
         kind: AddressKind,
     },
-    /// How far around these addresses, offsets into a file that is open, its
-    /// answers hold. Answered by [`Reply::Extents`].
-    Extents {
+    /// What the symbol tables of a file that is open say of all of it. Answered by
+    /// [`Reply::Symbols`].
+    Symbols {
         /// Which.
         file: u64,
-        /// Where.
-        addresses: Vec<u64>,
+    },
+    /// The frames of symbols, of which these are the names. Answered by
+    /// [`Reply::Frames`].
+    Demangle {
+        /// Their names.
+        symbols: Vec<Vec<u8>>,
     },
     /// Name these addresses of the kernel. Answered by [`Reply::Frames`], then
     /// [`Reply::KernelNamed`].
@@ -106,9 +112,8 @@ pub(super) enum Reply {
     Frames(Vec<Vec<FrameName>>),
     /// All have been named.
     Named(FileState),
-    /// For each address, how many bytes before it and how many from it on have the
-    /// same answer; `None` where that is not known.
-    Extents(Vec<Option<(u64, u64)>>),
+    /// Whether [rows](super::symbol_rows) follow, as a message of their own.
+    Symbols(bool),
     /// As [`Self::Named`], for the kernel.
     KernelNamed {
         /// There are no addresses in its table.

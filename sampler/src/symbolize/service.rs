@@ -12,13 +12,14 @@ use crate::object::{BuildId, FileId, PinnedFile};
 
 use super::debug_file::Candidates;
 use super::demangle::Demangler;
+use super::frames::of_symbol;
 use super::inflation::Allowance;
 use super::jit::{JitSource, JitStats};
 use super::kernel::Kernel;
 use super::names::Named;
 use super::native::{AddressKind, NativeFile};
 use super::parsers::OpenParsers;
-use super::protocol::{FileState, Reply, Request, split};
+use super::protocol::{FileState, MAX_ROWS_BYTES, Reply, Request, split};
 
 /// What a child does that names addresses.
 pub const SERVICE: Service = Service {
@@ -88,7 +89,8 @@ impl Parsers<'_> {
                 },
                 None,
             ) => self.name(file, &addresses, kind),
-            (Request::Extents { file, addresses }, None) => self.extents(file, &addresses),
+            (Request::Symbols { file }, None) => self.symbols(file),
+            (Request::Demangle { symbols }, None) => self.demangle(&symbols),
             (Request::JitDump, Some(dump)) => {
                 self.dump = Some(dump);
                 Ok(())
@@ -159,16 +161,22 @@ impl Parsers<'_> {
         self.parent.send(&Reply::Named(state))
     }
 
-    fn extents(&self, number: u64, addresses: &[u64]) -> io::Result<()> {
+    fn symbols(&self, number: u64) -> io::Result<()> {
         let Some(file) = self.files.get(&number) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
-        let ranges = file.extents(addresses);
-        let extents = addresses.iter().map(|address| {
-            let range = ranges.get(address)?;
-            Some((address - range.start, range.end - address))
-        });
-        self.parent.send(&Reply::Extents(extents.collect()))
+        let rows = file.symbol_rows();
+        let rows = rows.filter(|rows| rows.as_bytes().len() <= MAX_ROWS_BYTES);
+        self.parent.send(&Reply::Symbols(rows.is_some()))?;
+        rows.map_or(Ok(()), |rows| self.parent.send_bytes(rows.as_bytes()))
+    }
+
+    fn demangle(&mut self, symbols: &[Vec<u8>]) -> io::Result<()> {
+        let symbols = symbols.iter();
+        let named: Vec<Named> = symbols
+            .map(|name| Named::from(of_symbol(name, &mut self.demangler)))
+            .collect();
+        self.send_frames(&named)
     }
 
     fn name_jit(

@@ -33,6 +33,8 @@ const FIRST_ADDRESSES: usize = 64;
 /// The share of the memory that there is by which a parser may grow between two
 /// looks, as a divisor.
 const GROWTH: u64 = 16;
+/// Time between two looks at the memory where small parsers are all that is asked.
+const MEASURE: Duration = Duration::from_millis(500);
 /// A file whose parser finds no room to stay open is asked again when so many
 /// times as long has passed as it took.
 const PATIENCE: u32 = 10;
@@ -100,6 +102,8 @@ pub(super) struct Worker {
     costly: HashMap<FileId, Instant>,
     /// What is asked of them until then.
     put_off: HashMap<PlaceKey, (Place, BTreeSet<u64>)>,
+    /// When the memory was looked at last.
+    measured: Option<Instant>,
     shared: Arc<Shared>,
 }
 
@@ -129,6 +133,7 @@ impl Worker {
             vdso: Vdso::NotAsked,
             costly: HashMap::new(),
             put_off: HashMap::new(),
+            measured: None,
             shared,
         }
     }
@@ -148,6 +153,7 @@ impl Worker {
         while let Ok(first) = queries.recv() {
             // Whatever has queued up meanwhile makes the batches larger.
             let batch = first.into_iter().chain(queries.try_iter().flatten());
+            let asked = self.parsers.asked();
             for (place, addresses) in self.unanswered(batch) {
                 if self.shared.is_left_behind.load(Ordering::Relaxed) {
                     return self;
@@ -157,6 +163,10 @@ impl Worker {
                 } else {
                     self.answer(&place, addresses);
                 }
+            }
+            let is_due = |measured: Instant| measured.elapsed() >= MEASURE;
+            if asked != self.parsers.asked() && self.measured.is_none_or(is_due) {
+                self.measure_memory();
             }
             self.publish_stats();
         }
@@ -295,8 +305,9 @@ impl Worker {
         }
     }
 
-    fn measure_memory(&self) -> u64 {
+    fn measure_memory(&mut self) -> u64 {
         let rss_bytes = (self.rss_bytes)();
+        self.measured = Some(Instant::now());
         let mut answers = self.shared.answers();
         let peak_bytes = &mut answers.names.stats_mut().peak_rss_bytes;
         *peak_bytes = rss_bytes.max(*peak_bytes);

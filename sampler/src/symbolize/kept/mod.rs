@@ -1,14 +1,18 @@
 //! Names that earlier recordings found, and those of this one for the next.
 //!
-//! One entry in the [cache](crate::cache) for each file: the addresses that were
-//! named, and those that have no name, in [ranges](Spans) as far as the answers
-//! hold. It is taken as long as the same debug files are there: one that was
-//! installed since may say more.
+//! One entry in the [cache](crate::cache) for each file. Of one whose own symbol
+//! tables are all that is asked, what they say of all of its code, as
+//! [rows](SymbolRows): the next recording has names for functions that no earlier
+//! one met. Of others, the [addresses](Addresses) that were named, and those that
+//! have no name. It is taken as long as the same debug files are there: one that
+//! was installed since may say more.
 
-mod spans;
+mod addresses;
 
-use std::collections::HashMap;
-use std::ops::Range;
+use std::collections::{HashMap, HashSet};
+use std::fs::File as Opened;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -17,12 +21,18 @@ use crate::cache::{Cache, Key, Kind};
 use crate::object::{BuildId, FileId, PinnedFile};
 
 use super::debug_files::DebugFiles;
+use super::demangle::MAX_NAME_BYTES;
 use super::names::Named;
+use super::symbol_rows::{Held, SymbolRows};
 
-use spans::Spans;
+use addresses::Addresses;
 
 /// Files of which entries are held.
 const MAX_FILES: usize = 4096;
+/// Rows of all files that are held, in bytes.
+const MAX_ROWS_BYTES: usize = 32 << 20;
+/// Bytes of a symbol's name that are read at once; most are shorter.
+const NAME_STEP_BYTES: usize = 256;
 
 /// What a file's debug file was looked for by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,25 +54,27 @@ struct Around {
     servers: bool,
 }
 
-/// An entry, as it is kept.
-#[derive(Debug, Serialize, Deserialize)]
-struct Entry {
-    around: Around,
-    spans: Spans,
+/// What is known of a file.
+#[derive(Debug)]
+enum Known {
+    /// These addresses.
+    Addresses(Addresses),
+    /// All of its code.
+    Symbols(SymbolRows),
 }
 
 /// The names of one file.
 #[derive(Debug)]
 pub(super) struct File {
     pin: Arc<PinnedFile>,
-    key: Key,
-    /// Those of earlier recordings.
-    known: Spans,
-    /// Those of them that were asked for, by their number.
-    taken: HashMap<usize, Named>,
-    /// Those of this one.
+    /// That of an earlier recording.
+    known: Known,
+    /// The frames of those symbols that were asked for, by where their names are in
+    /// the file.
+    symbols: HashMap<u32, Named>,
+    /// What this recording found.
     new: HashMap<u64, Named>,
-    /// They are not to be kept: the file could not be read as it should.
+    /// It is not to be kept: the file could not be read as it should.
     is_doubtful: bool,
     sought: Option<Sought>,
 }
@@ -72,8 +84,18 @@ pub(super) struct File {
 pub(super) struct KeptNames {
     cache: Option<Arc<Cache>>,
     files: HashMap<FileId, File>,
+    rows_bytes: usize,
     /// Addresses that an earlier recording had named, or found to be nameless.
     pub taken: u64,
+}
+
+/// A symbol without frames so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Symbol {
+    /// Where its name is in the file.
+    at: u32,
+    /// The name, or as much of one that is too long as shows that.
+    pub name: Vec<u8>,
 }
 
 impl KeptNames {
@@ -84,8 +106,57 @@ impl KeptNames {
         }
     }
 
-    /// What an earlier recording knows of these addresses; empty if nothing is
-    /// kept.
+    /// The symbols that hold at these addresses, each once, as far as they are known
+    /// and have not [got their frames](Self::have).
+    pub(super) fn symbols(
+        &mut self,
+        pin: &Arc<PinnedFile>,
+        addresses: &[u64],
+        debug_files: &DebugFiles,
+    ) -> Vec<Symbol> {
+        let Some(file) = self.file(pin, debug_files) else {
+            return Vec::new();
+        };
+        let Known::Symbols(rows) = &file.known else {
+            return Vec::new();
+        };
+        let named_at = addresses
+            .iter()
+            .filter_map(|address| match rows.find(*address)? {
+                Held::NamedAt(at) if !file.symbols.contains_key(&at) => Some(at),
+                Held::NamedAt(_) | Held::Nothing => None,
+            });
+        let named_at: HashSet<u32> = named_at.collect();
+        let Ok(opened) = pin.as_fd().try_clone_to_owned().map(Opened::from) else {
+            return Vec::new();
+        };
+        let symbols = named_at.into_iter();
+        symbols
+            .filter_map(|at| {
+                Some(Symbol {
+                    at,
+                    name: text(&opened, at.into())?,
+                })
+            })
+            .collect()
+    }
+
+    /// Takes the frames of symbols that were asked for.
+    pub(super) fn have(&mut self, file: FileId, symbols: &[Symbol], named: Vec<Named>) {
+        if let Some(file) = self.files.get_mut(&file) {
+            let symbols = symbols.iter().map(|symbol| symbol.at);
+            file.symbols.extend(symbols.zip(named));
+        }
+    }
+
+    /// What is kept of a file is of no use.
+    pub(super) fn forget(&mut self, file: FileId) {
+        if let Some(file) = self.files.get_mut(&file) {
+            file.known = Known::Addresses(Addresses::default());
+        }
+    }
+
+    /// What is known of these addresses; empty if nothing is kept.
     pub(super) fn take(
         &mut self,
         pin: &Arc<PinnedFile>,
@@ -95,12 +166,8 @@ impl KeptNames {
         let Some(file) = self.file(pin, debug_files) else {
             return HashMap::new();
         };
-        let known = addresses.iter().filter_map(|address| {
-            let at = file.known.find(*address)?;
-            let taken = file.taken.entry(at);
-            let named = taken.or_insert_with(|| file.known.named(at));
-            Some((*address, Arc::clone(named)))
-        });
+        let addresses = addresses.iter();
+        let known = addresses.filter_map(|address| Some((*address, file.named(*address)?)));
         let known: HashMap<u64, Named> = known.collect();
         self.taken += known.len() as u64;
         known
@@ -112,19 +179,16 @@ impl KeptNames {
             if self.files.len() >= MAX_FILES {
                 return None;
             }
-            let key = Key::of(Kind::Names, pin)?;
-            let entry = cache.get(&key).and_then(|bytes| read(&bytes));
-            let entry = entry.filter(|entry| {
-                let sought = entry.around.sought.clone();
-                entry.around == around(pin, sought, debug_files)
-            });
-            let (known, sought) =
-                entry.map_or_else(Default::default, |entry| (entry.spans, entry.around.sought));
+            let room_bytes = MAX_ROWS_BYTES - self.rows_bytes;
+            let (known, sought) = look(cache, pin, debug_files, room_bytes)
+                .unwrap_or((Known::Addresses(Addresses::default()), None));
+            if let Known::Symbols(rows) = &known {
+                self.rows_bytes += rows.as_bytes().len();
+            }
             let file = File {
                 pin: Arc::clone(pin),
-                key,
                 known,
-                taken: HashMap::new(),
+                symbols: HashMap::new(),
                 new: HashMap::new(),
                 is_doubtful: false,
                 sought,
@@ -143,10 +207,12 @@ impl KeptNames {
         sought: Option<Sought>,
         is_doubtful: bool,
     ) {
-        if let Some(file) = self.files.get_mut(&file) {
+        if let Some(file) = self.files.get_mut(&file)
+            && let Known::Addresses(addresses) = &file.known
+        {
             file.is_doubtful |= is_doubtful;
             file.sought = sought;
-            let room = file.known.room().saturating_sub(file.new.len());
+            let room = addresses.room().saturating_sub(file.new.len());
             file.new.extend(named.take(room));
         }
     }
@@ -166,36 +232,66 @@ impl File {
         self.pin.id
     }
 
-    /// Where something new was found, ascending.
-    pub(super) fn new_addresses(&self) -> Vec<u64> {
-        let mut addresses: Vec<u64> = self.new.keys().copied().collect();
-        addresses.sort_unstable();
-        addresses
+    /// The frames at an address, as far as they are known.
+    fn named(&self, address: u64) -> Option<Named> {
+        match &self.known {
+            Known::Addresses(addresses) => addresses.named(address),
+            Known::Symbols(rows) => match rows.find(address)? {
+                Held::Nothing => Some(Named::from([])),
+                Held::NamedAt(at) => self.symbols.get(&at).cloned(),
+            },
+        }
     }
 
-    /// Keeps what is new with what was known. What is in none of the ranges, in
-    /// which answers hold, holds where it was found.
-    pub(super) fn keep(
-        mut self,
-        cache: &Cache,
-        debug_files: &DebugFiles,
-        ranges: &[(u64, Range<u64>)],
-    ) {
-        let mut new = Vec::with_capacity(self.new.len());
-        for (address, range) in ranges {
-            new.extend(self.new.remove(address).map(|named| (range.clone(), named)));
-        }
-        let rest = self.new.into_iter();
-        new.extend(rest.map(|(address, named)| (address..address.saturating_add(1), named)));
-        let entry = Entry {
-            around: around(&self.pin, self.sought, debug_files),
-            spans: self.known.with(&new),
+    /// Keeps what is known of it now: all that its symbol tables say, if they are
+    /// all that is asked, or what was found.
+    pub(super) fn keep(self, cache: &Cache, debug_files: &DebugFiles, rows: Option<&SymbolRows>) {
+        let around = around(&self.pin, self.sought, debug_files);
+        let (kind, content) = match (rows, &self.known) {
+            (Some(rows), _) => (Kind::Symbols, Ok(rows.as_bytes().to_vec())),
+            (None, Known::Addresses(known)) => {
+                (Kind::Names, postcard::to_stdvec(&known.with(&self.new)))
+            }
+            (None, Known::Symbols(_)) => return,
         };
-        match postcard::to_stdvec(&entry) {
-            Ok(bytes) => cache.put(&self.key, &bytes),
-            Err(error) => tracing::debug!(%error, "names could not be kept"),
+        let bytes = postcard::to_stdvec(&around).and_then(|mut bytes| {
+            bytes.extend(content?);
+            Ok(bytes)
+        });
+        match (Key::of(kind, &self.pin), bytes) {
+            (Some(key), Ok(bytes)) => cache.put(&key, &bytes),
+            (None, _) => {}
+            (_, Err(error)) => tracing::debug!(%error, "names could not be kept"),
         }
     }
+}
+
+/// What an earlier recording kept of a file, with at most so many bytes of rows, and
+/// what its debug file was looked for by.
+fn look(
+    cache: &Cache,
+    pin: &PinnedFile,
+    debug_files: &DebugFiles,
+    room_bytes: usize,
+) -> Option<(Known, Option<Sought>)> {
+    for kind in [Kind::Symbols, Kind::Names] {
+        let Some(entry) = cache.get(&Key::of(kind, pin)?) else {
+            continue;
+        };
+        let (was, content) = postcard::take_from_bytes::<Around>(&entry).ok()?;
+        if was != around(pin, was.sought.clone(), debug_files) {
+            continue;
+        }
+        let known = match kind {
+            Kind::Symbols if content.len() <= room_bytes => {
+                Known::Symbols(SymbolRows::from_bytes(content.to_vec()))
+            }
+            Kind::Names => Known::Addresses(addresses(content)?),
+            Kind::Symbols | Kind::Table => continue,
+        };
+        return Some((known, was.sought));
+    }
+    None
 }
 
 /// What is there of a file's debug files.
@@ -211,10 +307,30 @@ fn around(pin: &PinnedFile, sought: Option<Sought>, debug_files: &DebugFiles) ->
     }
 }
 
-/// An entry, if it holds what entries hold.
-fn read(bytes: &[u8]) -> Option<Entry> {
-    let entry: Entry = postcard::from_bytes(bytes).ok()?;
-    entry.spans.is_sound().then_some(entry)
+/// The addresses of an entry, if it holds what entries hold.
+fn addresses(bytes: &[u8]) -> Option<Addresses> {
+    let addresses: Addresses = postcard::from_bytes(bytes).ok()?;
+    addresses.is_sound().then_some(addresses)
+}
+
+/// The text at an offset of a file, up to a NUL; of one that is longer than a name,
+/// one byte more than a name has. `None` if the file ends before it does.
+fn text(file: &Opened, offset: u64) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    loop {
+        let mut step = [0; NAME_STEP_BYTES];
+        let found = file.read_at(&mut step, offset + text.len() as u64).ok()?;
+        let step = &step[..found];
+        let end = step.iter().position(|byte| *byte == 0);
+        text.extend_from_slice(&step[..end.unwrap_or(found)]);
+        if end.is_some() || text.len() > MAX_NAME_BYTES {
+            text.truncate(MAX_NAME_BYTES + 1);
+            return Some(text);
+        }
+        if found == 0 {
+            return None;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -222,6 +338,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is the failure report")]
 
     use std::fs;
+    use std::io::Write as _;
     use std::path::{Path, PathBuf};
 
     use super::super::names::FrameName;
@@ -252,10 +369,10 @@ mod tests {
         KeptNames::new(Some(Arc::new(Cache::open(cache).unwrap())))
     }
 
-    /// Ends a recording: what it found holds in these ranges.
-    fn keep(names: KeptNames, debug_files: &DebugFiles, ranges: &[(u64, Range<u64>)]) {
+    /// Ends a recording, of files of which no more is known than what it found.
+    fn keep(names: KeptNames, debug_files: &DebugFiles) {
         for (cache, file) in names.changed() {
-            file.keep(&cache, debug_files, ranges);
+            file.keep(&cache, debug_files, None);
         }
     }
 
@@ -275,7 +392,7 @@ mod tests {
         assert!(first.take(&pin, &[1, 2], &debug_files).is_empty());
         let found = [(1, frames("f")), (2, Named::from([]))];
         first.add(pin.id, found.into_iter(), Some(sought()), false);
-        keep(first, &debug_files, &[]);
+        keep(first, &debug_files);
         let mut second = kept(&cache);
         let taken = second.take(&pin, &[1, 2, 3], &debug_files);
         assert_eq!(taken[&1], frames("f"));
@@ -287,7 +404,7 @@ mod tests {
             Some(sought()),
             false,
         );
-        keep(second, &debug_files, &[]);
+        keep(second, &debug_files);
         let taken = kept(&cache).take(&pin, &[1, 2, 3], &debug_files);
         assert_eq!(taken.len(), 3);
     }
@@ -305,7 +422,7 @@ mod tests {
             Some(sought()),
             false,
         );
-        keep(first, &debug_files, &[]);
+        keep(first, &debug_files);
         let directory: PathBuf = folder.path().join(".build-id/07");
         fs::create_dir_all(&directory).unwrap();
         fs::write(directory.join(format!("{}.debug", "07".repeat(19))), "new").unwrap();
@@ -320,43 +437,69 @@ mod tests {
         let mut first = kept(&cache);
         first.take(&pin, &[1], &debug_files);
         first.add(pin.id, [(1, frames("f"))].into_iter(), Some(sought()), true);
-        keep(first, &debug_files, &[]);
+        keep(first, &debug_files);
         assert!(kept(&cache).take(&pin, &[1], &debug_files).is_empty());
     }
 
     #[test]
-    fn what_holds_in_a_range_is_known_in_all_of_it() {
+    fn what_symbol_tables_say_is_known_everywhere() {
         let folder = tempfile::tempdir().unwrap();
         let debug_files = debug_files(folder.path());
         let (pin, cache) = (pin(), folder.path().join("cache"));
         let mut first = kept(&cache);
-        first.take(&pin, &[], &debug_files);
-        let found = [(15, frames("f")), (17, frames("f")), (30, frames("g"))];
-        first.add(pin.id, found.into_iter(), Some(sought()), false);
-        assert!(first.files[&pin.id].new_addresses().is_sorted());
-        keep(first, &debug_files, &[(15, 10..20), (17, 10..20)]);
+        first.take(&pin, &[0x30], &debug_files);
+        first.add(pin.id, [(0x30, frames("f"))].into_iter(), None, false);
+        // From 0x20 on what is called by the text at 1, in an ELF file "ELF" and
+        // three numbers; from 0x40 on nothing; from 0x50 on it is not known.
+        let rows = [[0x20, 1], [0x40, 0], [0x50, u32::MAX]];
+        let rows = rows
+            .iter()
+            .flatten()
+            .flat_map(|word: &u32| word.to_le_bytes());
+        let rows = SymbolRows::from_bytes(rows.collect());
+        for (cache, file) in first.changed() {
+            file.keep(&cache, &debug_files, Some(&rows));
+        }
         let mut second = kept(&cache);
-        let taken = second.take(&pin, &[9, 10, 19, 20, 30, 31], &debug_files);
-        let mut addresses: Vec<u64> = taken.keys().copied().collect();
-        addresses.sort_unstable();
-        assert_eq!(addresses, [10, 19, 30]);
-        assert_eq!(taken[&10], frames("f"));
-        assert!(Arc::ptr_eq(&taken[&10], &taken[&19]));
+        let addresses = [0x1f, 0x20, 0x3f, 0x40, 0x50];
+        let symbols = second.symbols(&pin, &addresses, &debug_files);
+        assert_eq!(symbols.len(), 1);
+        assert!(symbols[0].name.starts_with(b"ELF"), "{symbols:?}");
+        let taken = second.take(&pin, &addresses, &debug_files);
+        assert_eq!(taken.keys().collect::<Vec<_>>(), [&0x40]);
+        second.have(pin.id, &symbols, vec![frames("elf")]);
+        assert_eq!(second.symbols(&pin, &addresses, &debug_files), []);
+        let taken = second.take(&pin, &addresses, &debug_files);
+        let mut known: Vec<u64> = taken.keys().copied().collect();
+        known.sort_unstable();
+        assert_eq!(known, [0x20, 0x3f, 0x40]);
+        assert_eq!(taken[&0x3f], frames("elf"));
+        assert!(taken[&0x40].is_empty());
+        assert_eq!(second.changed().count(), 0);
+    }
+
+    #[test]
+    fn a_text_ends_with_a_nul_or_is_too_long() {
+        let mut file = tempfile::tempfile().unwrap();
+        let long = "x".repeat(5000);
+        file.write_all(format!("{long}\0short\0\0open").as_bytes())
+            .unwrap();
+        let length_at = |offset| text(&file, offset).map(|text| text.len());
+        assert_eq!(length_at(0), Some(MAX_NAME_BYTES + 1));
+        assert_eq!(length_at(4000), Some(1000));
+        assert_eq!(text(&file, 5001).unwrap(), b"short");
+        assert_eq!(length_at(5007), Some(0));
+        assert_eq!(length_at(5008), None);
+        assert_eq!(length_at(9000), None);
     }
 
     #[test]
     fn an_entry_that_holds_something_else_is_none() {
-        assert!(read(b"").is_none());
-        assert!(read(&[0xff; 100]).is_none());
-        let entry = Entry {
-            around: Around {
-                sought: None,
-                found: Vec::new(),
-                servers: false,
-            },
-            spans: Spans::default().with(&[(1..2, frames(&"x".repeat(1 << 20)))]),
-        };
-        assert!(read(&postcard::to_stdvec(&entry).unwrap()).is_none());
+        assert!(addresses(b"").is_none());
+        assert!(addresses(&[0xff; 100]).is_none());
+        let long = HashMap::from([(1, frames(&"x".repeat(1 << 20)))]);
+        let long = Addresses::default().with(&long);
+        assert!(addresses(&postcard::to_stdvec(&long).unwrap()).is_none());
     }
 
     #[test]

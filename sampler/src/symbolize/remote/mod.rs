@@ -8,7 +8,6 @@ mod kernel;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,10 +21,11 @@ use super::kept::{KeptNames, Sought};
 use super::names::{FrameName, Named, Stats};
 use super::native::AddressKind;
 use super::protocol::{
-    FileState, MAX_ADDRESSES, MAX_EXTENTS, MAX_LINK_BYTES, MAX_REPLY_BYTES, Reply, Request,
-    is_sound,
+    FileState, MAX_ADDRESSES, MAX_LINK_BYTES, MAX_REPLY_BYTES, MAX_ROWS_BYTES, Reply, Request,
+    SYMBOLS_AT_ONCE_BYTES, is_sound,
 };
 use super::service::SERVICE;
+use super::symbol_rows::SymbolRows;
 
 use jit::Jit;
 pub(super) use kernel::KernelSymbols;
@@ -160,6 +160,7 @@ impl Parsers {
         if kind != AddressKind::FileOffset {
             return self.parse(pin, addresses, kind);
         }
+        self.name_kept_symbols(pin, addresses);
         let mut named = self.kept.take(pin, addresses, &self.debug_files);
         let is_new = |address: &u64| !named.contains_key(address);
         let new: Vec<u64> = addresses.iter().copied().filter(is_new).collect();
@@ -177,53 +178,80 @@ impl Parsers {
         named.map(Option::unwrap_or_default).collect()
     }
 
+    /// Has the names of symbols demangled that earlier recordings kept of this file
+    /// and that hold at these addresses: a child does it, as all that reads what
+    /// anybody may have written.
+    fn name_kept_symbols(&mut self, pin: &Arc<PinnedFile>, addresses: &[u64]) {
+        let symbols = self.kept.symbols(pin, addresses, &self.debug_files);
+        let mut left = &symbols[..];
+        while !left.is_empty() {
+            let mut bytes = 0;
+            let fits = left.iter().take_while(|symbol| {
+                bytes += symbol.name.len();
+                bytes <= SYMBOLS_AT_ONCE_BYTES
+            });
+            let (now, later) = left.split_at(fits.count());
+            left = later;
+            let Bounds { file_deadline, .. } = self.bounds;
+            let deadline = Instant::now() + file_deadline;
+            let Some(Running { child, .. }) = self.running() else {
+                return;
+            };
+            child.allow_cpu(file_deadline + CPU_GRACE);
+            let request = Request::Demangle {
+                symbols: now.iter().map(|symbol| symbol.name.clone()).collect(),
+            };
+            let asked = child.send(&request, None, deadline);
+            match asked.and_then(|()| receive_frames(child, now.len(), deadline)) {
+                Ok(named) => self.kept.have(pin.id, now, named),
+                Err(lost) => {
+                    tracing::warn!(path = ?pin.path, "lost a parser over names of symbols: {lost}");
+                    // The file itself is asked from now on.
+                    self.kept.forget(pin.id);
+                    self.lose_child();
+                    return;
+                }
+            }
+        }
+    }
+
     /// Keeps the names that were found for the next recording.
     pub(super) fn keep_names(&mut self) {
         for (cache, file) in std::mem::take(&mut self.kept).changed() {
-            let ranges = self.extents(file.id(), &file.new_addresses());
-            file.keep(&cache, &self.debug_files, &ranges);
+            let rows = self.symbol_rows(file.id());
+            file.keep(&cache, &self.debug_files, rows.as_ref());
         }
         self.kernel.keep();
     }
 
-    /// The ranges in which the answer for some of the addresses holds, as the child
-    /// finds them that has the file open.
-    fn extents(&mut self, file: FileId, addresses: &[u64]) -> Vec<(u64, Range<u64>)> {
-        let mut ranges = Vec::new();
-        for chunk in addresses.chunks(MAX_EXTENTS) {
-            let (Some(running), Some(known)) = (&self.child, self.files.get(&file)) else {
-                break;
-            };
-            if !running.open.contains(&file) {
-                break;
-            }
-            let deadline = Instant::now() + self.bounds.file_deadline;
-            running
-                .child
-                .allow_cpu(self.bounds.file_deadline + CPU_GRACE);
-            let request = Request::Extents {
-                file: known.number,
-                addresses: chunk.to_vec(),
-            };
-            let asked = running.child.send(&request, None, deadline);
-            let reply = asked.and_then(|()| running.child.receive(MAX_REPLY_BYTES, deadline));
-            match reply {
-                Ok(Reply::Extents(extents)) if extents.len() == chunk.len() => {
-                    ranges.extend(chunk.iter().zip(extents).filter_map(|(address, extent)| {
-                        let (before, from) = extent?;
-                        let start = address.checked_sub(before)?;
-                        let end = address.checked_add(from)?;
-                        Some((*address, start..end)).filter(|_| from > 0)
-                    }));
-                }
-                _ => {
-                    tracing::warn!(path = ?known.pin.path, "lost a parser that was asked how far names hold");
-                    self.lose_child();
-                    break;
-                }
+    /// All that the symbol tables of a file say, if the child that has it open finds
+    /// that they are all that is asked.
+    fn symbol_rows(&mut self, file: FileId) -> Option<SymbolRows> {
+        let (Some(running), Some(known)) = (&self.child, self.files.get(&file)) else {
+            return None;
+        };
+        if !running.open.contains(&file) {
+            return None;
+        }
+        let child = &running.child;
+        let deadline = Instant::now() + self.bounds.file_deadline;
+        child.allow_cpu(self.bounds.file_deadline + CPU_GRACE);
+        let request = Request::Symbols { file: known.number };
+        let asked = child.send(&request, None, deadline);
+        let reply = asked.and_then(|()| child.receive(MAX_REPLY_BYTES, deadline));
+        let rows = reply.and_then(|reply| match reply {
+            Reply::Symbols(true) => child.receive_bytes(MAX_ROWS_BYTES, deadline).map(Some),
+            Reply::Symbols(false) => Ok(None),
+            _ => Err(Lost::Nonsense),
+        });
+        match rows {
+            Ok(rows) => rows.map(SymbolRows::from_bytes),
+            Err(lost) => {
+                tracing::warn!(path = ?known.pin.path, "lost a parser over all symbols of a file: {lost}");
+                self.lose_child();
+                None
             }
         }
-        ranges
     }
 
     fn parse(&mut self, pin: &Arc<PinnedFile>, addresses: &[u64], kind: AddressKind) -> Vec<Named> {

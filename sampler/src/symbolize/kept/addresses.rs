@@ -1,7 +1,6 @@
-//! Names by the ranges of addresses that they hold for, each text once.
+//! Names by address, each text once.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,24 +8,22 @@ use crate::symbolize::demangle::MAX_NAME_BYTES;
 use crate::symbolize::frames::MAX_INLINED;
 use crate::symbolize::names::{FrameName, Named};
 
-/// Ranges of a file that are kept.
-const MAX_SPANS: usize = 100_000;
+/// Addresses of a file that are kept.
+const MAX_ADDRESSES: usize = 100_000;
 
-/// Ranges of addresses, and the frames at each.
-#[expect(clippy::struct_field_names, reason = "spans are what it holds")]
+/// Addresses, and the frames at each.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Spans {
-    /// Ascending; none reaches into the next one.
-    spans: Vec<Span>,
+pub(super) struct Addresses {
+    /// Ascending, each once.
+    answers: Vec<Answer>,
     frames: Vec<Frame>,
     texts: Texts,
 }
 
-/// The addresses from `start` to before `end`.
+/// What is at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Span {
-    start: u64,
-    end: u64,
+struct Answer {
+    address: u64,
     first_frame: u32,
     /// None where it is known that there is no name.
     frame_count: u32,
@@ -49,62 +46,56 @@ struct Texts {
     ends: Vec<u32>,
 }
 
-impl Spans {
-    /// Which range holds an address.
-    pub(super) fn find(&self, address: u64) -> Option<usize> {
-        let after = self.spans.partition_point(|span| span.start <= address);
-        let at = after.checked_sub(1)?;
-        (address < self.spans[at].end).then_some(at)
-    }
-
-    /// The frames in a range.
-    pub(super) fn named(&self, at: usize) -> Named {
+impl Addresses {
+    /// The frames at an address; `None` where it is not known what there is.
+    pub(super) fn named(&self, address: u64) -> Option<Named> {
+        let found = self.answers.binary_search_by_key(&address, |it| it.address);
+        let answer = &self.answers[found.ok()?];
         let text = |number: u32| self.texts.get(number).unwrap_or_default().to_owned();
-        self.frames_of(&self.spans[at])
-            .iter()
-            .map(|frame| FrameName {
-                name: text(frame.name),
-                system_name: text(frame.system_name),
-                source_file: text(frame.source_file),
-                line: frame.line,
-                column: frame.column,
-            })
-            .collect()
+        let frames = self.frames_of(answer).iter();
+        let frames = frames.map(|frame| FrameName {
+            name: text(frame.name),
+            system_name: text(frame.system_name),
+            source_file: text(frame.source_file),
+            line: frame.line,
+            column: frame.column,
+        });
+        Some(frames.collect())
     }
 
-    fn frames_of(&self, span: &Span) -> &[Frame] {
-        let first = span.first_frame as usize;
-        let frames = self.frames.get(first..first + span.frame_count as usize);
+    fn frames_of(&self, answer: &Answer) -> &[Frame] {
+        let first = answer.first_frame as usize;
+        let frames = self.frames.get(first..first + answer.frame_count as usize);
         frames.unwrap_or_default()
     }
 
-    /// How many more ranges there is room for.
+    /// How many more there is room for.
     pub(super) fn room(&self) -> usize {
-        MAX_SPANS.saturating_sub(self.spans.len())
+        MAX_ADDRESSES.saturating_sub(self.answers.len())
     }
 
-    /// These and others. Where two say something about the same address, the one
-    /// that begins first stays.
-    pub(super) fn with(&self, others: &[(Range<u64>, Named)]) -> Self {
+    /// These and others; where both say something of one address, these stay.
+    pub(super) fn with(&self, others: &HashMap<u64, Named>) -> Self {
         enum Source<'a> {
-            Own(&'a Span),
+            Own(&'a Answer),
             Other(&'a Named),
         }
-        let own = self.spans.iter();
-        let own = own.map(|span| (span.start..span.end, Source::Own(span)));
+        let own = self.answers.iter();
+        let own = own.map(|answer| (answer.address, Source::Own(answer)));
         let others = others.iter();
-        let others = others.map(|(range, named)| (range.clone(), Source::Other(named)));
+        let others = others.map(|(address, named)| (*address, Source::Other(named)));
         let mut all: Vec<_> = own.chain(others).collect();
-        all.sort_by_key(|(range, _)| range.start);
+        // Keeps the own one of two first.
+        all.sort_by_key(|(address, _)| *address);
 
         let mut with = Builder::default();
-        for (range, source) in &all {
+        for (address, source) in &all {
             let text = |number: u32| self.texts.get(number).unwrap_or_default();
             match source {
-                Source::Own(span) => {
-                    let frames = self.frames_of(span).iter();
+                Source::Own(answer) => {
+                    let frames = self.frames_of(answer).iter();
                     with.push(
-                        range,
+                        *address,
                         frames.map(|frame| {
                             let texts = [frame.name, frame.system_name, frame.source_file];
                             (texts.map(text), [frame.line, frame.column])
@@ -112,7 +103,7 @@ impl Spans {
                     );
                 }
                 Source::Other(named) => with.push(
-                    range,
+                    *address,
                     named.iter().map(|frame| {
                         let texts = [&frame.name, &frame.system_name, &frame.source_file];
                         (texts.map(String::as_str), [frame.line, frame.column])
@@ -125,22 +116,19 @@ impl Spans {
 
     /// Whether all of it is such as [`Self::with`] makes of what a child may say.
     pub(super) fn is_sound(&self) -> bool {
-        let mut last_end = 0;
-        let are_apart = self.spans.iter().all(|span| {
-            let is_apart = last_end <= span.start && span.start < span.end;
-            last_end = span.end;
-            is_apart
-        });
-        let have_frames = self.spans.iter().all(|span| {
-            let end = u64::from(span.first_frame) + u64::from(span.frame_count);
-            end <= self.frames.len() as u64 && span.frame_count as usize <= MAX_INLINED + 1
+        let ascend = self
+            .answers
+            .is_sorted_by(|one, other| one.address < other.address);
+        let have_frames = self.answers.iter().all(|answer| {
+            let end = u64::from(answer.first_frame) + u64::from(answer.frame_count);
+            end <= self.frames.len() as u64 && answer.frame_count as usize <= MAX_INLINED + 1
         });
         let have_texts = self.frames.iter().all(|frame| {
             let mut texts = [frame.name, frame.system_name, frame.source_file].into_iter();
             texts.all(|number| (number as usize) < self.texts.ends.len())
         });
-        self.spans.len() <= MAX_SPANS
-            && are_apart
+        self.answers.len() <= MAX_ADDRESSES
+            && ascend
             && have_frames
             && have_texts
             && self.texts.are_sound()
@@ -168,18 +156,18 @@ impl Texts {
     }
 }
 
-/// Makes [`Spans`] of ranges that ascend.
+/// Makes [`Addresses`] of such as ascend.
 #[derive(Default)]
 struct Builder<'a> {
     numbers: HashMap<&'a str, u32>,
-    built: Spans,
+    built: Addresses,
 }
 
 impl<'a> Builder<'a> {
-    /// Adds a range, unless it reaches into the one before, or there is no room.
-    fn push(&mut self, range: &Range<u64>, frames: impl Iterator<Item = ([&'a str; 3], [u32; 2])>) {
-        let last_end = self.built.spans.last().map_or(0, |span| span.end);
-        if range.is_empty() || range.start < last_end || self.built.room() == 0 {
+    /// Adds an address, unless it is the one before, or there is no room.
+    fn push(&mut self, address: u64, frames: impl Iterator<Item = ([&'a str; 3], [u32; 2])>) {
+        let last = self.built.answers.last();
+        if last.is_some_and(|last| last.address >= address) || self.built.room() == 0 {
             return;
         }
         let first = self.built.frames.len();
@@ -202,9 +190,8 @@ impl<'a> Builder<'a> {
         else {
             return;
         };
-        self.built.spans.push(Span {
-            start: range.start,
-            end: range.end,
+        self.built.answers.push(Answer {
+            address,
             first_frame,
             frame_count,
         });
@@ -243,29 +230,29 @@ mod tests {
         frames.collect()
     }
 
-    fn at(spans: &Spans, address: u64) -> Option<Named> {
-        spans.find(address).map(|at| spans.named(at))
+    fn with(addresses: &Addresses, others: &[(u64, Named)]) -> Addresses {
+        addresses.with(&others.iter().cloned().collect())
     }
 
-    fn some() -> Spans {
-        Spans::default().with(&[
-            (20..30, named(&["g", "f"])),
-            (10..20, named(&["f"])),
-            (40..41, named(&[])),
-        ])
+    fn some() -> Addresses {
+        let answers = [
+            (20, named(&["g", "f"])),
+            (10, named(&["f"])),
+            (40, named(&[])),
+        ];
+        with(&Addresses::default(), &answers)
     }
 
     #[test]
-    fn names_hold_in_their_range_and_not_beyond() {
-        let spans = some();
-        assert_eq!(at(&spans, 10), Some(named(&["f"])));
-        assert_eq!(at(&spans, 19), Some(named(&["f"])));
-        assert_eq!(at(&spans, 20), Some(named(&["g", "f"])));
-        assert_eq!(at(&spans, 40), Some(named(&[])));
-        for address in [0, 9, 30, 39, 41, u64::MAX] {
-            assert_eq!(at(&spans, address), None, "{address}");
+    fn each_address_has_its_frames() {
+        let addresses = some();
+        assert_eq!(addresses.named(10), Some(named(&["f"])));
+        assert_eq!(addresses.named(20), Some(named(&["g", "f"])));
+        assert_eq!(addresses.named(40), Some(named(&[])));
+        for address in [0, 9, 11, 41, u64::MAX] {
+            assert_eq!(addresses.named(address), None, "{address}");
         }
-        assert!(spans.is_sound());
+        assert!(addresses.is_sound());
     }
 
     #[test]
@@ -276,35 +263,38 @@ mod tests {
 
     #[test]
     fn others_come_to_those_that_there_are() {
-        let spans = some().with(&[(30..35, named(&["h"])), (15..17, named(&["wrong"]))]);
-        assert_eq!(at(&spans, 34), Some(named(&["h"])));
-        assert_eq!(at(&spans, 16), Some(named(&["f"])));
-        assert_eq!(at(&spans, 25), Some(named(&["g", "f"])));
-        assert!(spans.is_sound());
-        let read: Spans = postcard::from_bytes(&postcard::to_stdvec(&spans).unwrap()).unwrap();
-        assert_eq!(read, spans);
+        let addresses = with(&some(), &[(30, named(&["h"])), (20, named(&["wrong"]))]);
+        assert_eq!(addresses.named(30), Some(named(&["h"])));
+        assert_eq!(addresses.named(20), Some(named(&["g", "f"])));
+        assert!(addresses.is_sound());
+        let bytes = postcard::to_stdvec(&addresses).unwrap();
+        let read: Addresses = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(read, addresses);
     }
 
     #[test]
     fn what_no_recording_writes_is_not_sound() {
-        let damaged: [fn(&mut Spans); 8] = [
-            |it| it.spans.swap(0, 1),
-            |it| it.spans[0].end = 21,
-            |it| it.spans[0].end = 10,
-            |it| it.spans[1].frame_count = 3,
-            |it| it.spans[2].first_frame = u32::MAX,
+        let damaged: [fn(&mut Addresses); 7] = [
+            |it| it.answers.swap(0, 1),
+            |it| it.answers[0].address = 20,
+            |it| it.answers[1].frame_count = 3,
+            |it| it.answers[2].first_frame = u32::MAX,
             |it| it.frames[0].name = 5,
             |it| it.texts.ends[0] = u32::MAX,
             |it| it.texts.all.push('\0'),
         ];
         for (number, damage) in damaged.iter().enumerate() {
-            let mut spans = some();
-            damage(&mut spans);
-            assert!(!spans.is_sound(), "{number}");
+            let mut addresses = some();
+            damage(&mut addresses);
+            assert!(!addresses.is_sound(), "{number}");
         }
-        let long = Spans::default().with(&[(1..2, named(&[&"x".repeat(MAX_NAME_BYTES + 1)]))]);
+        let long = "x".repeat(MAX_NAME_BYTES + 1);
+        let long = with(&Addresses::default(), &[(1, named(&[&long]))]);
         assert!(!long.is_sound());
-        let deep = Spans::default().with(&[(1..2, named(&["f"; MAX_INLINED + 2]))]);
+        let deep = with(
+            &Addresses::default(),
+            &[(1, named(&["f"; MAX_INLINED + 2]))],
+        );
         assert!(!deep.is_sound());
     }
 }

@@ -1,0 +1,121 @@
+//! Which symbol of a file holds from where on, in eight bytes each.
+//!
+//! All that the symbol tables of a file say of its code, for less than a tenth of
+//! their size: with it, and the text at one offset of the file, an address has its
+//! name, and nothing of the file has to be parsed.
+
+mod build;
+
+pub(super) use build::{SymbolLayout, SymbolTables};
+
+/// An offset into the file, and one of a text in it; 32 bits each, little-endian.
+const ROW_BYTES: usize = 8;
+/// In the place of a text: no symbol holds here.
+const NO_SYMBOL: u32 = 0;
+/// In the place of a text: nothing is known here.
+const NOT_CODE: u32 = u32::MAX;
+
+/// Rows by ascending offsets, each of which holds up to the next one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct SymbolRows(Vec<u8>);
+
+/// What holds at an offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// No symbol.
+    Nothing,
+    /// The one whose name, up to a NUL, is at this offset of the file.
+    NamedAt(u32),
+}
+
+impl SymbolRows {
+    /// Of bytes that came from elsewhere. Whatever they are, nothing worse than
+    /// wrong names comes of them.
+    pub(super) fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// As they are kept.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// What holds at an offset of the file; `None` if that is not known.
+    pub(super) fn find(&self, offset: u64) -> Option<Held> {
+        let offset = u32::try_from(offset).ok()?;
+        let (rows, _) = self.0.as_chunks::<ROW_BYTES>();
+        let after = rows.partition_point(|row| start_and_name(*row).0 <= offset);
+        let (_, name) = start_and_name(rows[after.checked_sub(1)?]);
+        match name {
+            NOT_CODE => None,
+            NO_SYMBOL => Some(Held::Nothing),
+            name => Some(Held::NamedAt(name)),
+        }
+    }
+
+    /// Adds a row behind all others. One with the same start takes the place of the
+    /// last one; one that says the same is not needed.
+    fn push(&mut self, start: u32, name: u32) {
+        let (rows, _) = self.0.as_chunks::<ROW_BYTES>();
+        let last = rows.last().map(|row| start_and_name(*row));
+        if last.is_some_and(|(last_start, _)| last_start == start) {
+            self.0.truncate(self.0.len() - ROW_BYTES);
+            return self.push(start, name);
+        }
+        if last.is_none_or(|(_, last_name)| last_name != name) {
+            self.0.extend(start.to_le_bytes());
+            self.0.extend(name.to_le_bytes());
+        }
+    }
+}
+
+fn start_and_name(row: [u8; ROW_BYTES]) -> (u32, u32) {
+    let row = u64::from_le_bytes(row);
+    (row as u32, (row >> 32) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_holds_up_to_the_next_one() {
+        let mut rows = SymbolRows::default();
+        for (start, name) in [
+            (16, 5),
+            (32, 9),
+            (32, NO_SYMBOL),
+            (40, 7),
+            (44, 7),
+            (48, NOT_CODE),
+        ] {
+            rows.push(start, name);
+        }
+        assert_eq!(rows.as_bytes().len(), 4 * ROW_BYTES);
+        let rows = SymbolRows::from_bytes(rows.as_bytes().to_vec());
+        for (offset, held) in [
+            (0, None),
+            (15, None),
+            (16, Some(Held::NamedAt(5))),
+            (31, Some(Held::NamedAt(5))),
+            (32, Some(Held::Nothing)),
+            (47, Some(Held::NamedAt(7))),
+            (48, None),
+            (u64::MAX, None),
+        ] {
+            assert_eq!(rows.find(offset), held, "{offset}");
+        }
+    }
+
+    #[test]
+    fn whatever_bytes_are_they_are_looked_through() {
+        for length in 0..40 {
+            let rows = SymbolRows::from_bytes(vec![0xa5; length]);
+            for offset in [0, 0xa5a5_a5a4, 0xa5a5_a5a5, u64::from(u32::MAX)] {
+                let found = rows.find(offset);
+                assert_eq!(found.is_some(), length >= 8 && offset >= 0xa5a5_a5a5);
+            }
+        }
+        assert_eq!(SymbolRows::default().find(7), None);
+    }
+}

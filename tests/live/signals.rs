@@ -1,6 +1,7 @@
 //! Who gets which signal, and whose exit code it is in the end.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -48,6 +49,7 @@ pub fn trials() -> Vec<Trial> {
             "signals::the_command_has_the_callers_surroundings",
             the_callers_surroundings,
         ),
+        trial("signals::our_threads_go_before_the_command", threads),
     ]
 }
 
@@ -92,7 +94,7 @@ fn stdout_is_the_commands() -> Verdict {
         "the summary is on stderr too:\n{}",
         run.talk()
     );
-    Index::parse(&std::fs::read(summary)?)?;
+    Index::parse(&fs::read(summary)?)?;
     Ok(())
 }
 
@@ -196,6 +198,30 @@ fn the_target_exits() -> Verdict {
         "{} samples of a target that burned for 800 ms",
         profile.total()
     );
+    Ok(())
+}
+
+/// How eagerly each thread of the process that started it runs, as a command sees it.
+const THREADS: &str = "sleep 0.5; for thread in /proc/$PPID/task/*; do \
+    echo $(cat $thread/comm) $(cut -d' ' -f19 $thread/stat); done > \"$1\"";
+
+fn threads() -> Verdict {
+    need::root()?;
+    let folder = scratch()?;
+    let seen = folder.path().join("seen");
+    let file = seen.to_string_lossy();
+    let recording = Recorder::new(&[])?.command("sh", &["-c", THREADS, "sh", &file]);
+    recording.run()?.exits(0)?;
+    let seen = fs::read_to_string(&seen)?;
+    let threads: BTreeSet<&str> = seen.lines().collect();
+    for thread in [
+        "sampler -10",
+        "tables -10",
+        "large-tables -10",
+        "symbolize -5",
+    ] {
+        ensure!(threads.contains(thread), "no {thread:?} in {threads:?}");
+    }
     Ok(())
 }
 

@@ -4,26 +4,26 @@
 //! are taken out, `sampler symbolize` puts them back, and a reader whose schema is
 //! not ours tells whether all is as it was.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod files;
+mod profile;
 
-use flate2::Compression;
-use flate2::read::GzDecoder;
-use flate2::write::GzEncoder;
-use libdd_profiling_protobuf::prost_impls::{Message as _, Profile};
+use std::fs;
+use std::path::Path;
+
+use libdd_profiling_protobuf::prost_impls::Profile;
 use libtest_mimic::Trial;
 use tempfile::TempDir;
 
 use crate::server::Server;
 use crate::support::fixture::{fixture, scratch};
 use crate::support::need;
-use crate::support::run::{Recorder, sampler};
+use crate::support::run::Recorder;
 use crate::support::verdict::{Verdict, ensure, trial};
+
+use profile::{
+    burner, locations, named, named_with, of_module, profile_file, read, recorded, run,
+    same_but_for_names, symbolize, text, without_names,
+};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -46,209 +46,9 @@ pub fn trials() -> Vec<Trial> {
         ),
         trial("symbolize::another_file_names_nothing", another_file),
         trial("symbolize::the_kernel_of_another_boot", another_boot),
-        trial("symbolize::files_are_replaced_with_care", with_care),
-        trial("symbolize::what_fails_says_so", what_fails),
+        trial("symbolize::files_are_replaced_with_care", files::with_care),
+        trial("symbolize::what_fails_says_so", files::what_fails),
     ]
-}
-
-/// Each location: its mapping, its address, and its lines.
-type Locations = Vec<(String, u64, Vec<Said>)>;
-/// Name, raw name, source file, line.
-type Said = (String, String, String, i64);
-
-fn read(path: &Path) -> Verdict<Profile> {
-    let mut message = Vec::new();
-    GzDecoder::new(File::open(path)?).read_to_end(&mut message)?;
-    Ok(Profile::decode(message.as_slice())?)
-}
-
-fn write(path: &Path, profile: &Profile) -> Verdict {
-    let mut out = GzEncoder::new(File::create(path)?, Compression::fast());
-    out.write_all(&profile.encode_to_vec())?;
-    out.finish()?;
-    Ok(())
-}
-
-fn text(profile: &Profile, index: i64) -> String {
-    profile.string_table[index as usize].clone()
-}
-
-fn module(profile: &Profile, mapping_id: u64) -> String {
-    let mapping = &profile.mappings[mapping_id as usize - 1];
-    text(profile, mapping.filename)
-}
-
-fn locations(profile: &Profile) -> Locations {
-    let said = |id: u64, line: i64| {
-        let function = &profile.functions[id as usize - 1];
-        let text = |index| text(profile, index);
-        (
-            text(function.name),
-            text(function.system_name),
-            text(function.filename),
-            line,
-        )
-    };
-    profile
-        .locations
-        .iter()
-        .map(|location| {
-            let lines = location.lines.iter();
-            let lines = lines
-                .map(|line| said(line.function_id, line.line))
-                .collect();
-            (
-                module(profile, location.mapping_id),
-                location.address,
-                lines,
-            )
-        })
-        .collect()
-}
-
-/// The profile as it would be had nobody looked for names.
-fn without_names(profile: &Profile) -> Verdict<Profile> {
-    let mut bare = copy(profile)?;
-    for location in &mut bare.locations {
-        // Remarks such as `[truncated: …]` are no names.
-        if module(profile, location.mapping_id) != "[sampler]" {
-            location.lines.clear();
-        }
-    }
-    for mapping in &mut bare.mappings {
-        mapping.has_functions = false;
-        mapping.has_filenames = false;
-        mapping.has_line_numbers = false;
-        mapping.has_inline_frames = false;
-    }
-    Ok(bare)
-}
-
-fn copy(profile: &Profile) -> Verdict<Profile> {
-    Ok(Profile::decode(profile.encode_to_vec().as_slice())?)
-}
-
-/// The profile of a program, as its recording names it; alone in the folder.
-fn recorded(program: &Path, options: &[&str], into: &Path) -> Verdict<Profile> {
-    let out = into.join("recording");
-    let run = Recorder::new(options)?
-        .into(&out)
-        .command(program, &["700"])
-        .run()?;
-    run.exits(0)?;
-    let name = program.file_name().unwrap_or_default().to_string_lossy();
-    let file = profile_file(&out, &name)?;
-    let profile = read(&file)?;
-    fs::remove_dir_all(&out)?;
-    Ok(profile)
-}
-
-fn profile_file(out: &Path, comm: &str) -> Verdict<PathBuf> {
-    let begins = format!("cpu-{comm}-");
-    let names = fs::read_dir(out)?.map_while(Result::ok);
-    let found = names.map(|entry| entry.path()).find(|path| {
-        path.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with(&begins))
-    });
-    found.ok_or_else(|| format!("no file of {comm}").into())
-}
-
-fn symbolize<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Verdict<Output> {
-    Ok(command(words).output()?)
-}
-
-/// What runs it, and asks no server that these words do not name.
-fn command<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(sampler());
-    command
-        .arg("symbolize")
-        .args(words)
-        .env_remove("DEBUGINFOD_URLS");
-    command
-}
-
-/// Runs it on one file; the result and what was said on stdout.
-fn named(folder: &Path, bare: &Profile, options: &[&OsStr]) -> Verdict<(Profile, String)> {
-    named_with(folder, bare, options, &folder.join("debuginfod"))
-}
-
-/// The same, with this cache of what servers gave.
-fn named_with(
-    folder: &Path,
-    bare: &Profile,
-    options: &[&OsStr],
-    cache: &Path,
-) -> Verdict<(Profile, String)> {
-    let (input, result) = (folder.join("bare.pb.gz"), folder.join("result.pb.gz"));
-    write(&input, bare)?;
-    let mut words: Vec<&OsStr> = options.to_vec();
-    words.extend([
-        OsStr::new("--force"),
-        OsStr::new("-o"),
-        result.as_ref(),
-        input.as_ref(),
-    ]);
-    let output = command(words)
-        .env("DEBUGINFOD_CACHE_PATH", cache)
-        .output()?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "{}: {said}", output.status);
-    let profile = read(&result)?;
-    same_but_for_names(bare, &profile)?;
-    Ok((
-        profile,
-        String::from_utf8_lossy(&output.stdout).into_owned(),
-    ))
-}
-
-/// All that is measured is as it was.
-fn same_but_for_names(before: &Profile, after: &Profile) -> Verdict {
-    let mut after = copy(after)?;
-    ensure!(
-        after.locations.len() == before.locations.len(),
-        "other locations"
-    );
-    for (new, old) in after.locations.iter_mut().zip(&before.locations) {
-        new.lines.clone_from(&old.lines);
-    }
-    for (new, old) in after.mappings.iter_mut().zip(&before.mappings) {
-        new.has_functions = old.has_functions;
-        new.has_filenames = old.has_filenames;
-        new.has_line_numbers = old.has_line_numbers;
-        new.has_inline_frames = old.has_inline_frames;
-    }
-    after.functions.truncate(before.functions.len());
-    after.string_table.truncate(before.string_table.len());
-    ensure!(after == *before, "more than names changed");
-    Ok(())
-}
-
-/// The locations of one module, by the end of its path.
-fn of_module(profile: &Profile, ending: &str) -> BTreeMap<u64, Vec<Said>> {
-    let all = locations(profile).into_iter();
-    all.filter(|(module, ..)| module.ends_with(ending))
-        .map(|(_, address, lines)| (address, lines))
-        .collect()
-}
-
-/// The burning program, built in a way of its own.
-fn burner(folder: &Path, flags: &[&str]) -> Verdict<PathBuf> {
-    let program = folder.join("burner");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/burn.c");
-    let status = Command::new(need::tool("gcc")?)
-        .args(["-g", "-O2", "-fno-omit-frame-pointer", "-pthread"])
-        .args(flags)
-        .arg("-o")
-        .args([&program, &source])
-        .status()?;
-    ensure!(status.success(), "gcc: {status}");
-    Ok(program)
-}
-
-fn run(tool: &str, words: &[&OsStr]) -> Verdict {
-    let status = Command::new(need::tool(tool)?).args(words).status()?;
-    ensure!(status.success(), "{tool}: {status}");
-    Ok(())
 }
 
 fn recorded_without_names() -> Verdict {
@@ -552,144 +352,5 @@ fn another_boot() -> Verdict {
         !own.is_empty() && own == later,
         "{own:#?} became {later:#?}\n{said}"
     );
-    Ok(())
-}
-
-fn with_care() -> Verdict {
-    need::root()?;
-    let folder = scratch()?;
-    let own = recorded(&fixture("burn")?, &["-F", "499"], folder.path())?;
-    let at = |name: &str| folder.path().join(name);
-    let file = at("x.pb.gz");
-    write(&file, &without_names(&own)?)?;
-    let bare = fs::read(&file)?;
-    fs::set_permissions(&file, Permissions::from_mode(0o640))?;
-    let code = |words: &[&str]| -> Verdict<(Option<i32>, String)> {
-        let words = words.iter().map(|word| match *word {
-            "x.pb.gz" | "x.symbolized.pb.gz" | "dir" | "link.pb.gz" | "raw.pb" => {
-                at(word).into_os_string()
-            }
-            word => word.into(),
-        });
-        let output = symbolize(words)?;
-        Ok((
-            output.status.code(),
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        ))
-    };
-    let is = |found: (Option<i32>, String), wanted: i32| -> Verdict {
-        ensure!(
-            found.0 == Some(wanted),
-            "{:?} instead of {wanted}: {}",
-            found.0,
-            found.1
-        );
-        Ok(())
-    };
-    is(code(&["x.pb.gz"])?, 0)?;
-    let mode =
-        |path: &Path| -> Verdict<u32> { Ok(fs::metadata(path)?.permissions().mode() & 0o7777) };
-    let beside = at("x.symbolized.pb.gz");
-    ensure!(mode(&beside)? == 0o640, "the mode is {:o}", mode(&beside)?);
-    ensure!(fs::read(&file)? == bare, "the input was touched");
-    // A second time it is in the way.
-    let first = fs::read(&beside)?;
-    fs::write(&beside, "mine")?;
-    is(code(&["x.pb.gz"])?, 5)?;
-    ensure!(
-        fs::read(&beside)? == b"mine",
-        "a file was replaced without --force"
-    );
-    is(code(&["--force", "x.pb.gz"])?, 0)?;
-    ensure!(
-        fs::read(&beside)? == first,
-        "the same input gives another result"
-    );
-
-    symlink(&file, at("link.pb.gz"))?;
-    is(code(&["--in-place", "link.pb.gz"])?, 5)?;
-    ensure!(
-        fs::read(&file)? == bare,
-        "a link was followed to be replaced"
-    );
-    is(code(&["--in-place", "x.pb.gz"])?, 0)?;
-    ensure!(
-        fs::read(&file)? == first && mode(&file)? == 0o640,
-        "not what it should be in place"
-    );
-
-    // What was not compressed stays so in place.
-    fs::write(at("raw.pb"), without_names(&own)?.encode_to_vec())?;
-    is(code(&["--in-place", "raw.pb"])?, 0)?;
-    let raw = Profile::decode(fs::read(at("raw.pb"))?.as_slice())?;
-    ensure!(
-        locations(&raw) == locations(&read(&file)?),
-        "a plain file got other names"
-    );
-
-    is(code(&["-o", "dir", "x.pb.gz", "raw.pb"])?, 0)?;
-    let mut names: Vec<_> = fs::read_dir(at("dir"))?
-        .map_while(Result::ok)
-        .map(|entry| entry.file_name())
-        .collect();
-    names.sort();
-    ensure!(names == ["raw.pb", "x.pb.gz"], "{names:?}");
-    Ok(())
-}
-
-fn what_fails() -> Verdict {
-    need::root()?;
-    let folder = scratch()?;
-    let own = recorded(&fixture("burn")?, &["-F", "499"], folder.path())?;
-    let at = |name: &str| folder.path().join(name);
-    write(&at("good.pb.gz"), &own)?;
-    fs::write(at("text"), "no profile\n")?;
-    fs::write(at("cut.pb.gz"), &fs::read(at("good.pb.gz"))?[..100])?;
-    for bad in ["text", "cut.pb.gz", "missing"] {
-        let output = symbolize([at(bad), at("good.pb.gz"), "--json".into(), "--force".into()])?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.code() == Some(4),
-            "{bad}: {}: {said}",
-            output.status
-        );
-        ensure!(said.contains(bad), "the file is not named: {said}");
-        let json: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-        let of = |list: &str| {
-            json[list][0]["file"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned()
-        };
-        ensure!(
-            of("files").ends_with("good.pb.gz") && of("failed").ends_with(bad),
-            "{json}"
-        );
-        ensure!(
-            json["files"][0]["locations"] == own.locations.len(),
-            "{json}"
-        );
-    }
-    for (words, wanted) in [
-        (
-            vec!["--in-place".into(), "-o".into(), at("x"), at("good.pb.gz")],
-            2,
-        ),
-        (vec![], 2),
-        (
-            vec!["--debug-dir".into(), at("missing"), at("good.pb.gz")],
-            4,
-        ),
-        (vec!["-o".into(), at("missing/x"), at("good.pb.gz")], 5),
-        (vec![folder.path().to_owned()], 4),
-    ] {
-        let output = symbolize(&words)?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.code() == Some(wanted),
-            "{words:?}: {}: {said}",
-            output.status
-        );
-    }
     Ok(())
 }

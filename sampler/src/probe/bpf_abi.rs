@@ -76,18 +76,56 @@ struct ProgramInfo {
     /// Where their addresses and lengths are to be copied to.
     jited_functions: u64,
     jited_lengths: u64,
+    _btf_id: u32,
+    function_info_bytes: u32,
+    function_infos: u64,
+    function_info_count: u32,
+    _line_info_count: u32,
+    _line_infos: [u64; 2],
+    _line_info_bytes: [u32; 3],
+    tag_count: u32,
+    tags: u64,
 }
 
-/// The main function of a loaded program, as the kernel runs it: the program's
-/// tag, and its addresses. `None` if it is interpreted, or if the kernel does not
-/// show us addresses.
-pub fn main_function(program: BorrowedFd<'_>) -> io::Result<Option<([u8; 8], Range<u64>)>> {
-    let (mut start, mut bytes) = (0_u64, 0_u32);
+/// `struct bpf_func_info`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct FunctionInfo {
+    _instruction: u32,
+    type_id: u32,
+}
+
+/// More than a program of ours has functions.
+const MAX_FUNCTIONS: usize = 256;
+
+/// A function of a loaded program, as the kernel runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// What tells its code from others.
+    pub tag: [u8; 8],
+    /// Its addresses.
+    pub code: Range<u64>,
+    /// Its type in the BTF that was loaded with the program; 0 if there was none.
+    pub type_id: u32,
+}
+
+/// The functions of a loaded program, the main one first. None if it is interpreted,
+/// or if the kernel does not show us addresses.
+pub fn functions(program: BorrowedFd<'_>) -> io::Result<Vec<Function>> {
+    let (mut starts, mut lengths) = ([0_u64; MAX_FUNCTIONS], [0_u32; MAX_FUNCTIONS]);
+    let mut tags = [[0_u8; 8]; MAX_FUNCTIONS];
+    let mut infos = [FunctionInfo::default(); MAX_FUNCTIONS];
+    let count = MAX_FUNCTIONS as u32;
     let mut info = ProgramInfo {
-        jited_function_count: 1,
-        jited_length_count: 1,
-        jited_functions: &raw mut start as u64,
-        jited_lengths: &raw mut bytes as u64,
+        jited_function_count: count,
+        jited_length_count: count,
+        jited_functions: starts.as_mut_ptr() as u64,
+        jited_lengths: lengths.as_mut_ptr() as u64,
+        function_info_bytes: size_of::<FunctionInfo>() as u32,
+        function_infos: infos.as_mut_ptr() as u64,
+        function_info_count: count,
+        tag_count: count,
+        tags: tags.as_mut_ptr() as u64,
         ..ProgramInfo::default()
     };
     let mut attr = Attr::default();
@@ -95,6 +133,17 @@ pub fn main_function(program: BorrowedFd<'_>) -> io::Result<Option<([u8; 8], Ran
     attr.words[0] = program.as_raw_fd() as u64 | (size_of::<ProgramInfo>() as u64) << 32;
     attr.words[1] = &raw mut info as u64;
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    let is_shown = info.jited_function_count > 0 && start != 0 && bytes != 0;
-    Ok(is_shown.then(|| (info.tag, start..start + u64::from(bytes))))
+    let shown = info.jited_function_count.min(info.jited_length_count);
+    let shown = shown.min(info.tag_count).min(count) as usize;
+    // The main function goes by what tells the whole program from others.
+    tags[0] = info.tag;
+    let functions = (0..shown).map(|at| Function {
+        tag: tags[at],
+        code: starts[at]..starts[at].saturating_add(lengths[at].into()),
+        type_id: infos[at].type_id,
+    });
+    let is_shown = |function: &Function| function.code.start != 0 && !function.code.is_empty();
+    Ok(functions.filter(is_shown).collect())
 }
+
+const _: () = assert!(std::mem::offset_of!(ProgramInfo, tags) == 184);

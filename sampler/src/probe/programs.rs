@@ -6,10 +6,12 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use aya::maps::Map;
 use aya::programs::{FEntry, PerfEvent, Program, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
+use object::{Object as _, ObjectSection as _};
 use sampler_common::{CopyChunk, CpuState, Region, Settings};
 
 use super::bpf_abi;
 use super::drain::Drain;
+use super::host::btf::Btf as Types;
 use super::mapped::MappedArray;
 use super::sizes::MapSizes;
 use super::tables::Tables;
@@ -165,15 +167,26 @@ impl Programs {
             .map_err(map_error("set the cgroup"))
     }
 
-    /// Where the kernel runs the programs' main functions, and what its symbol table
-    /// calls them. Those that it does not show us are left out.
+    /// Where the kernel runs the programs' functions, and what its symbol table calls
+    /// them. Those that it does not show us are left out.
     pub fn code(&self) -> Vec<(Range<u64>, String)> {
-        let function = |(name, program): (&str, &Program)| {
-            let (tag, code) = bpf_abi::main_function(program.fd().ok()?.as_fd()).ok()??;
-            let tag = u64::from_be_bytes(tag);
-            Some((code, format!("bpf_prog_{tag:016x}_{name}")))
-        };
-        self.ebpf.programs().filter_map(function).collect()
+        let object = object::File::parse(OBJECT).ok();
+        let section = object.as_ref().and_then(|it| it.section_by_name(".BTF"));
+        let types = section.and_then(|section| Types::parse(section.data().ok()?).ok());
+        let name_of = |type_id| types.as_ref()?.function_name(type_id);
+        let mut code = Vec::new();
+        for (name, program) in self.ebpf.programs() {
+            let functions = program.fd().ok().map(|fd| bpf_abi::functions(fd.as_fd()));
+            let functions = functions.and_then(Result::ok).unwrap_or_default();
+            for (at, function) in functions.into_iter().enumerate() {
+                let main = (at == 0).then_some(name);
+                if let Some(name) = name_of(function.type_id).or(main) {
+                    let tag = u64::from_be_bytes(function.tag);
+                    code.push((function.code, format!("bpf_prog_{tag:016x}_{name}")));
+                }
+            }
+        }
+        code
     }
 
     /// Bytes of kernel memory that the maps hold, as the kernel accounts them.

@@ -6,34 +6,39 @@ use std::ops::Range;
 /// The symbols around the code.
 const FIRST: &[u8] = b"_stext";
 const LAST: &[u8] = b"_etext";
+/// The last one of the code that has started the kernel, which is in the stacks of
+/// idle CPUs for ever.
+const LAST_OF_START: &[u8] = b"_einittext";
 
-/// The lines from the code's start to its end, which ascend, with those of other
-/// symbols that start where the code does; `None` if there are none such, or if they
-/// hide their addresses.
+/// The lines from the code's start to its end, that of the code that has started the
+/// kernel if it comes, which ascend, with those of other symbols that start where
+/// the code does; `None` if there are none such, or if they hide their addresses.
 pub(super) fn core_lines(mut lines: impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut core = Vec::new();
     let (mut last_address, mut is_inside) = (0, false);
+    let mut end_of_code = None;
     loop {
         let start = core.len();
-        if lines.read_until(b'\n', &mut core)? == 0 {
-            return Ok(None);
-        }
-        let Some((address, name)) = symbol(&core[start..]) else {
-            return Ok(None);
+        let is_over = lines.read_until(b'\n', &mut core)? == 0;
+        let symbol = symbol(&core[start..]).filter(|_| !is_over);
+        let symbol = symbol.filter(|(address, _)| !is_inside || *address >= last_address);
+        let Some((address, name)) = symbol else {
+            core.truncate(end_of_code.unwrap_or(0));
+            break;
         };
-        if is_inside && address < last_address {
-            return Ok(None);
-        }
         let is_elsewhere = !is_inside && address != last_address;
         last_address = address;
         is_inside |= name == FIRST && address != 0;
-        if name == LAST && is_inside {
-            return Ok(code(&core).map(|_| core));
+        if is_inside && name == LAST {
+            end_of_code = Some(core.len());
+        } else if end_of_code.is_some() && name == LAST_OF_START {
+            break;
         }
         if is_elsewhere {
             core.drain(..start);
         }
     }
+    Ok(code(&core).map(|_| core))
 }
 
 /// From the first symbol of such lines to the last.
@@ -42,7 +47,8 @@ pub(super) fn code(lines: &[u8]) -> Option<Range<u64>> {
     let last = lines.rsplit(|byte| *byte == b'\n').next()?;
     let (start, _) = symbol(lines.split(|byte| *byte == b'\n').next()?)?;
     let (end, last_name) = symbol(last)?;
-    (last_name == LAST && start < end).then_some(start..end)
+    let is_end = last_name == LAST || last_name == LAST_OF_START;
+    (is_end && start < end).then_some(start..end)
 }
 
 /// Address and name of a line, if it is one of the kernel proper.
@@ -122,6 +128,27 @@ mod tests {
         assert_eq!(core_of(&all).as_deref(), Some(CORE));
         let code = code(CORE.as_bytes()).unwrap();
         assert_eq!(code, 0xffff_ffff_8100_0000..0xffff_ffff_8100_0200);
+    }
+
+    #[test]
+    fn the_code_that_started_the_kernel_belongs_to_it() {
+        const START: &str = "\
+            ffffffff82000000 D jiffies\n\
+            ffffffff83000000 T _sinittext\n\
+            ffffffff83000100 T start_kernel\n\
+            ffffffff83000200 T _einittext\n";
+        let all = format!("{CORE}{START}ffffffff83001000 b __brk\n");
+        assert_eq!(core_of(&all), Some(format!("{CORE}{START}")));
+        let code = code(format!("{CORE}{START}").as_bytes()).unwrap();
+        assert_eq!(code, 0xffff_ffff_8100_0000..0xffff_ffff_8300_0200);
+        // Not where it is in another place, or another's.
+        for other in [
+            START.replace("ffffffff830001", "ffffffff800001"),
+            START.replace("start_kernel", "start_kernel\t[module]"),
+            START.replace("_einittext", "end"),
+        ] {
+            assert_eq!(core_of(&format!("{CORE}{other}")).as_deref(), Some(CORE));
+        }
     }
 
     #[test]

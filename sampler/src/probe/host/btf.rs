@@ -134,6 +134,14 @@ impl<'a> Btf<'a> {
         Ok(btf)
     }
 
+    /// The name of a function, by the number of its type.
+    pub fn function_name(&self, type_id: u32) -> Option<&'a str> {
+        let node = self
+            .ty(TypeId(type_id))
+            .filter(|ty| ty.kind == kind::FUNC)?;
+        str::from_utf8(self.string(node.name)?).ok()
+    }
+
     /// Byte offset of a member, by the names of both; members of anonymous
     /// structures and unions count as the outer one's. None for what does not
     /// exist and for bit fields.

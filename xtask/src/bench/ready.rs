@@ -10,6 +10,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LOOKS_UNCHANGED: u32 = 3;
 
+/// What a process holds that samples: perf events, or the links by which programs
+/// are attached to them.
+const SAMPLING: [&str; 2] = ["anon_inode:[perf_event]", "anon_inode:bpf_link"];
+
 /// Waits until process `pid` has opened perf events and, for some looks, no more
 /// of them: the ones that sample may come last.
 pub fn wait(pid: u32) -> Result<()> {
@@ -36,7 +40,7 @@ fn perf_events(pid: u32) -> Option<usize> {
         .collect();
     let events = targets
         .iter()
-        .filter(|target| target.as_os_str() == "anon_inode:[perf_event]");
+        .filter(|target| SAMPLING.iter().any(|event| target.as_os_str() == *event));
     (!targets.is_empty()).then(|| events.count())
 }
 

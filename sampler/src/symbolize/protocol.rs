@@ -16,7 +16,7 @@ pub(super) const MAX_ADDRESSES: usize = 4096;
 /// Symbols that are demangled at once, in bytes of their names.
 pub(super) const SYMBOLS_AT_ONCE_BYTES: usize = 64 << 10;
 /// What the symbol tables of a file may come to.
-pub(super) const MAX_ROWS_BYTES: usize = 16 << 20;
+pub(super) const MAX_FILE_ROWS_BYTES: usize = 16 << 20;
 /// One message from the child. It splits what is longer.
 pub(super) const MAX_REPLY_BYTES: usize = 1 << 20;
 /// A build ID or a debug link that the child may ask for.

@@ -19,7 +19,7 @@ use super::kernel::Kernel;
 use super::names::Named;
 use super::native::{AddressKind, NativeFile};
 use super::parsers::OpenParsers;
-use super::protocol::{FileState, MAX_ROWS_BYTES, Reply, Request, split};
+use super::protocol::{FileState, MAX_FILE_ROWS_BYTES, Reply, Request, split};
 
 /// What a child does that names addresses.
 pub const SERVICE: Service = Service {
@@ -166,7 +166,7 @@ impl Parsers<'_> {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let rows = file.symbol_rows();
-        let rows = rows.filter(|rows| rows.as_bytes().len() <= MAX_ROWS_BYTES);
+        let rows = rows.filter(|rows| rows.as_bytes().len() <= MAX_FILE_ROWS_BYTES);
         self.parent.send(&Reply::Symbols(rows.is_some()))?;
         rows.map_or(Ok(()), |rows| self.parent.send_bytes(rows.as_bytes()))
     }

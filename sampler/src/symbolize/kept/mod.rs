@@ -127,6 +127,9 @@ impl KeptNames {
                 Held::NamedAt(_) | Held::Nothing => None,
             });
         let named_at: HashSet<u32> = named_at.collect();
+        if named_at.is_empty() {
+            return Vec::new();
+        }
         let Ok(opened) = pin.as_fd().try_clone_to_owned().map(Opened::from) else {
             return Vec::new();
         };

@@ -21,7 +21,7 @@ use super::kept::{KeptNames, Sought};
 use super::names::{FrameName, Named, Stats};
 use super::native::AddressKind;
 use super::protocol::{
-    FileState, MAX_ADDRESSES, MAX_LINK_BYTES, MAX_REPLY_BYTES, MAX_ROWS_BYTES, Reply, Request,
+    FileState, MAX_ADDRESSES, MAX_FILE_ROWS_BYTES, MAX_LINK_BYTES, MAX_REPLY_BYTES, Reply, Request,
     SYMBOLS_AT_ONCE_BYTES, is_sound,
 };
 use super::service::SERVICE;
@@ -240,7 +240,7 @@ impl Parsers {
         let asked = child.send(&request, None, deadline);
         let reply = asked.and_then(|()| child.receive(MAX_REPLY_BYTES, deadline));
         let rows = reply.and_then(|reply| match reply {
-            Reply::Symbols(true) => child.receive_bytes(MAX_ROWS_BYTES, deadline).map(Some),
+            Reply::Symbols(true) => child.receive_bytes(MAX_FILE_ROWS_BYTES, deadline).map(Some),
             Reply::Symbols(false) => Ok(None),
             _ => Err(Lost::Nonsense),
         });

@@ -11,12 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use super::Key;
-use super::header::{self, HEADER_BYTES};
+use super::trailer::{self, Sum, TRAILER_BYTES};
 
 /// What all entries may take together, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
 /// What one may take, in bytes.
 const MAX_ENTRY_BYTES: u64 = 64 << 20;
+/// What one may hold, in bytes.
+pub const MAX_CONTENT_BYTES: u64 = MAX_ENTRY_BYTES - TRAILER_BYTES as u64;
 /// Entries looked at when some have to go.
 const MAX_ENTRIES: usize = 100_000;
 
@@ -82,55 +84,63 @@ impl Cache {
 
     /// What was put there under this key; `None` if it is not there, or damaged.
     pub fn get(&self, key: &Key) -> Option<Vec<u8>> {
+        let (file, bytes) = self.entry(key)?;
+        let mut entry = Vec::with_capacity(bytes as usize);
+        let limit = MAX_ENTRY_BYTES + 1;
+        file.take(limit).read_to_end(&mut entry).ok()?;
+        trailer::strip(entry)
+    }
+
+    /// The file that holds what was put there under this key, and a trailer after it;
+    /// `None` if it is not there, or damaged.
+    pub fn file(&self, key: &Key) -> Option<File> {
+        let (file, bytes) = self.entry(key)?;
+        trailer::is_whole(&file, bytes).ok()?.then_some(file)
+    }
+
+    /// An entry and its size, whatever is in it.
+    fn entry(&self, key: &Key) -> Option<(File, u64)> {
         let file = self.open_at(&key.file_name()?, libc::O_RDONLY).ok()?;
         let metadata = file.metadata().ok()?;
         if !metadata.is_file() || metadata.len() > MAX_ENTRY_BYTES {
             return None;
         }
-        let mut entry = Vec::with_capacity(metadata.len() as usize);
-        let limit = MAX_ENTRY_BYTES + 1;
-        (&file).take(limit).read_to_end(&mut entry).ok()?;
         // Those that were used last stay longest. Without the right to say so,
         // it counts as used when it was written.
         let _unmarked = file.set_modified(SystemTime::now());
-        header::strip(entry)
+        Some((file, metadata.len()))
     }
 
     /// Puts something there, for which others may have to go. A full disk, say,
     /// is no reason to fail.
     pub fn put(&self, key: &Key, content: &[u8]) {
-        if content.len() as u64 > MAX_ENTRY_BYTES - HEADER_BYTES as u64 {
+        if content.len() as u64 > MAX_CONTENT_BYTES {
             return;
         }
-        if let Err(error) = self.try_put(key, content) {
+        let put = self.begin(key).and_then(|mut entry| {
+            entry.add(content)?;
+            entry.finish()
+        });
+        if let Err(error) = put {
             tracing::debug!(%error, "what was worked out from a file could not be kept");
         }
     }
 
-    fn try_put(&self, key: &Key, content: &[u8]) -> io::Result<()> {
+    /// Begins an entry that comes in parts. It is there when it is finished.
+    pub fn begin(&self, key: &Key) -> io::Result<NewEntry<'_>> {
         let name = key.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let temporary = CString::new(format!(".{}-{number}", std::process::id()))?;
-        let write = || {
-            let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
-            let mut file = self.open_at(&temporary, flags)?;
-            file.write_all(&header::of(content))?;
-            file.write_all(content)?;
-            let directory = self.directory.as_raw_fd();
-            // SAFETY: the names are NUL-terminated and live for the call.
-            let renamed =
-                unsafe { libc::renameat(directory, temporary.as_ptr(), directory, name.as_ptr()) };
-            if renamed == 0 {
-                Ok(())
-            } else {
-                Err(io::Error::last_os_error())
-            }
-        };
-        let written = write();
-        if written.is_err() {
-            self.remove(&temporary);
-        }
-        written
+        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
+        let file = self.open_at(&temporary, flags)?;
+        Ok(NewEntry {
+            cache: self,
+            name,
+            temporary: Some(temporary),
+            file,
+            sum: Sum::default(),
+            room_bytes: MAX_CONTENT_BYTES,
+        })
     }
 
     /// Removes those that were not used for the longest time, until the rest has
@@ -198,6 +208,56 @@ impl Cache {
             let error = io::Error::last_os_error();
             let name = std::ffi::OsStr::from_bytes(name.to_bytes());
             tracing::debug!(?name, %error, "a kept entry could not be removed");
+        }
+    }
+}
+
+/// An entry that is being written, under another name. If it is dropped before it is
+/// finished, nothing of it stays.
+#[derive(Debug)]
+pub struct NewEntry<'a> {
+    cache: &'a Cache,
+    name: CString,
+    /// `None` once it is finished.
+    temporary: Option<CString>,
+    file: File,
+    sum: Sum,
+    room_bytes: u64,
+}
+
+impl NewEntry<'_> {
+    /// Adds what comes next.
+    pub fn add(&mut self, part: &[u8]) -> io::Result<()> {
+        let room_bytes = self.room_bytes.checked_sub(part.len() as u64);
+        self.room_bytes = room_bytes.ok_or(io::ErrorKind::FileTooLarge)?;
+        self.file.write_all(part)?;
+        self.sum.add(part);
+        Ok(())
+    }
+
+    /// Gives it its name. Returns the file, for reading.
+    pub fn finish(mut self) -> io::Result<File> {
+        let Some(temporary) = &self.temporary else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        self.file.write_all(&self.sum.trailer())?;
+        let readable = self.cache.open_at(temporary, libc::O_RDONLY)?;
+        let directory = self.cache.directory.as_raw_fd();
+        // SAFETY: the names are NUL-terminated and live for the call.
+        let renamed =
+            unsafe { libc::renameat(directory, temporary.as_ptr(), directory, self.name.as_ptr()) };
+        if renamed != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        self.temporary = None;
+        Ok(readable)
+    }
+}
+
+impl Drop for NewEntry<'_> {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            self.cache.remove(temporary);
         }
     }
 }
@@ -287,7 +347,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::with_room(folder.path(), 3000).unwrap();
         for number in 0..4 {
-            cache.put(&key(number), &[number; 1000 - HEADER_BYTES]);
+            cache.put(&key(number), &[number; 1000 - TRAILER_BYTES]);
             let name = key(number).file_name().unwrap();
             let file = cache.open_at(&name, libc::O_RDONLY).unwrap();
             let time = SystemTime::UNIX_EPOCH + Duration::from_secs(number.into());
@@ -310,5 +370,33 @@ mod tests {
         assert_eq!(names(folder.path()).len(), 1);
         cache.put(&key(2), &vec![0; MAX_ENTRY_BYTES as usize]);
         assert_eq!(names(folder.path()).len(), 1);
+        let mut begun = cache.begin(&key(2)).unwrap();
+        begun.add(b"part").unwrap();
+        assert_eq!(names(folder.path()).len(), 2);
+        begun.add(&vec![0; MAX_ENTRY_BYTES as usize]).unwrap_err();
+        drop(begun);
+        assert_eq!(names(folder.path()).len(), 1);
+    }
+
+    #[test]
+    fn an_entry_that_comes_in_parts_is_there_when_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let mut entry = cache.begin(&key(1)).unwrap();
+        entry.add(b"one, ").unwrap();
+        entry.add(b"two").unwrap();
+        assert_eq!(cache.get(&key(1)), None);
+        let finished = entry.finish().unwrap();
+        assert_eq!(cache.get(&key(1)).unwrap(), b"one, two");
+        for mut file in [finished, cache.file(&key(1)).unwrap()] {
+            let mut read = Vec::new();
+            file.read_to_end(&mut read).unwrap();
+            assert!(read.starts_with(b"one, two"));
+            assert_eq!(read.len(), b"one, two".len() + TRAILER_BYTES);
+            assert!(file.write_all(b"x").is_err());
+        }
+        assert_eq!(names(folder.path()).len(), 1);
+        fs::write(entry_path(folder.path()), "damaged").unwrap();
+        assert!(cache.file(&key(1)).is_none());
     }
 }

@@ -22,6 +22,8 @@ pub enum Kind {
     Names,
     /// What the symbol tables of a file say of all of its code.
     Symbols,
+    /// A file that holds debug information, without compression.
+    Decompressed,
 }
 
 impl Kind {
@@ -30,6 +32,7 @@ impl Kind {
             Self::Table => "table",
             Self::Names => "names",
             Self::Symbols => "symbols",
+            Self::Decompressed => "decompressed",
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A directory of entries, each a file of its own that is written under another
 //! name and renamed when whole. What an entry is about stands in its name
-//! ([`Key`]); what follows its header is whoever's that put it there.
+//! ([`Key`]); what comes before its trailer is whoever's that put it there.
 //!
 //! The directory belongs to this user alone, so an entry is what some recording
 //! of theirs wrote, or is damaged, which its checksum tells. It was worked out
@@ -11,12 +11,12 @@
 //! without one goes by its device, its inode and the time of its last change in
 //! any way.
 //!
-//! Another build of the profiler may work out something else, so the header
+//! Another build of the profiler may work out something else, so the trailer
 //! says which build it was, and what others wrote is not taken.
 
 mod directory;
-mod header;
 mod key;
+mod trailer;
 
-pub use directory::{Cache, default_directory};
+pub use directory::{Cache, MAX_CONTENT_BYTES, NewEntry, default_directory};
 pub use key::{Key, Kind};

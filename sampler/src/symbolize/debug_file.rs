@@ -1,6 +1,8 @@
 //! Which of the files that may be it holds a program's debug information.
 //!
-//! Only a file with the same build ID is taken, so a stale one is never used.
+//! Only a file with the same build ID is taken, so a stale one is never used. Where
+//! the debug information is compressed, what somebody keeps of it without compression
+//! is taken instead.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -8,6 +10,7 @@ use std::sync::Arc;
 
 use crate::object::{BuildId, PinnedFile};
 
+use super::decompressed::Decompressed;
 use super::inflation::Allowance;
 use super::inspect::{Image, inspect};
 
@@ -20,6 +23,30 @@ pub(super) trait Candidates {
 
     /// The next one.
     fn next(&mut self) -> Option<File>;
+
+    /// What the last file that was looked into would be without compression, from who
+    /// keeps such; `None` if nobody does, or it is broken.
+    fn decompressed(
+        &mut self,
+        file: &File,
+        plan: &Decompressed,
+        allowance: &mut Allowance,
+    ) -> Option<File>;
+}
+
+/// What is to be read instead of a file with compressed debug information, such as the
+/// parser may be shown it.
+pub(super) fn decompressed(
+    file: &File,
+    image: &Image,
+    candidates: &mut dyn Candidates,
+    allowance: &mut Allowance,
+) -> Option<(File, Image)> {
+    let plan = Decompressed::of(file).ok()??;
+    let found = candidates.decompressed(file, &plan, allowance)?;
+    let found_image = inspect(&found, allowance).ok()?;
+    let is_right = found_image.has_usable_debug_info() && !found_image.is_compressed();
+    (is_right && found_image.build_id == image.build_id).then_some((found, found_image))
 }
 
 /// The debug file of an ELF file among the candidates, and what is in it.
@@ -35,11 +62,36 @@ pub(super) fn choose(
         let Ok(found) = inspect(&candidate, allowance) else {
             continue;
         };
-        if found.build_id.as_ref() == Some(build_id) && found.has_usable_debug_info() {
-            let build_id = found.build_id.clone();
-            let pin = PinnedFile::new(file.id, PathBuf::new(), build_id, candidate);
-            return Some((Arc::new(pin), found));
+        if found.build_id.as_ref() != Some(build_id) || !found.has_usable_debug_info() {
+            continue;
+        }
+        if let Some(usable) = usable(candidate, found, candidates, allowance) {
+            return Some(pinned(file, usable));
         }
     }
     None
+}
+
+/// A file such as the parser may be shown it: itself, or what it is without
+/// compression.
+fn usable(
+    file: File,
+    mut image: Image,
+    candidates: &mut dyn Candidates,
+    allowance: &mut Allowance,
+) -> Option<(File, Image)> {
+    if image.is_compressed() {
+        if let Some(plain) = decompressed(&file, &image, candidates, allowance) {
+            return Some(plain);
+        }
+        image.inflate(&file, allowance).ok()?;
+    }
+    image.has_usable_debug_info().then_some((file, image))
+}
+
+/// What is read for the sake of a file, held open.
+pub(super) fn pinned(of: &PinnedFile, found: (File, Image)) -> (Arc<PinnedFile>, Image) {
+    let (file, image) = found;
+    let pin = PinnedFile::new(of.id, PathBuf::new(), image.build_id.clone(), file);
+    (Arc::new(pin), image)
 }

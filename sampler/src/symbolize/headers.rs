@@ -19,8 +19,12 @@ const MANY_SEGMENTS: u64 = 0xffff;
 /// A bound on the number of sections, and of segments. A program or library has
 /// tens; only object files, which are none, have more than fit into 16 bits.
 const MAX_SECTIONS: u64 = 1 << 16;
+/// `SHT_NOTE`.
+pub(super) const SECTION_NOTE: u64 = 7;
 /// `SHT_NOBITS`: in memory only.
 pub(super) const SECTION_NO_BITS: u64 = 8;
+/// `SHF_COMPRESSED`.
+pub(super) const SECTION_COMPRESSED: u64 = 0x800;
 /// Extents of a section that are looked at, to tell data from holes.
 const MAX_EXTENTS: usize = 1 << 12;
 
@@ -224,17 +228,11 @@ impl Header {
 
     /// The program headers.
     pub(super) fn segments(&self, file: &(impl ReadAt + ?Sized)) -> Result<Vec<Segment>, ElfError> {
-        let entry_bytes = if self.wide { 56 } else { 32 };
-        if self.program_count > MAX_SECTIONS
-            || (self.program_count > 0 && self.program_entry_bytes != entry_bytes)
-        {
-            return Err(ElfError::BrokenHeaders);
-        }
-        (0..self.program_count)
-            .map(|index| {
-                let mut bytes = [0; 56];
-                let bytes = &mut bytes[..entry_bytes as usize];
-                file.fill(bytes, entry_at(self.program_offset, entry_bytes, index)?)?;
+        let table = self.raw_segments(file)?;
+        let entry_bytes = self.program_entry_bytes.max(1) as usize;
+        table
+            .chunks_exact(entry_bytes)
+            .map(|bytes| {
                 let at = |narrow, wide_field: (usize, usize)| {
                     let (offset, width) = if self.wide { wide_field } else { (narrow, 4) };
                     word(bytes, offset, width)
@@ -248,6 +246,31 @@ impl Header {
                 })
             })
             .collect()
+    }
+
+    /// The table of program headers, as it is in the file.
+    pub(super) fn raw_segments(&self, file: &(impl ReadAt + ?Sized)) -> Result<Vec<u8>, ElfError> {
+        let entry_bytes = if self.wide { 56 } else { 32 };
+        if self.program_count > MAX_SECTIONS
+            || (self.program_count > 0 && self.program_entry_bytes != entry_bytes)
+        {
+            return Err(ElfError::BrokenHeaders);
+        }
+        let mut table = vec![0; (self.program_count * entry_bytes) as usize];
+        file.fill(&mut table, self.program_offset)?;
+        Ok(table)
+    }
+
+    /// The table of section headers, as it is in the file.
+    pub(super) fn raw_sections(&self, file: &(impl ReadAt + ?Sized)) -> Result<Vec<u8>, ElfError> {
+        let entry_bytes = if self.wide { 64 } else { 40 };
+        let is_right = self.section_count == 0 || self.section_entry_bytes == entry_bytes;
+        if self.section_count > MAX_SECTIONS || !is_right {
+            return Err(ElfError::BrokenHeaders);
+        }
+        let mut table = vec![0; (self.section_count * entry_bytes) as usize];
+        file.fill(&mut table, self.section_offset)?;
+        Ok(table)
     }
 
     /// The section headers with their names.

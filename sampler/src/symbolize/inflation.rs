@@ -1,9 +1,9 @@
 //! What compressed sections inflate to, and how much of that a run may cost.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::ops::Range;
 
-use super::headers::{Header, ReadAt, Section, word};
+use super::headers::{ElfError, Header, ReadAt, Section, word};
 
 /// What the debug sections of a file together may inflate to. The parser keeps
 /// them in memory for as long as it is open.
@@ -49,11 +49,16 @@ impl Allowance {
     }
 
     /// How many bytes a decoder yields, if at most `max_bytes` and without
-    /// error. They are thrown away as they come, and paid for in any case.
-    fn inflate(&mut self, decoder: impl Read, max_bytes: u64) -> Option<u64> {
+    /// error. They go out as they come, and are paid for in any case.
+    fn inflate(
+        &mut self,
+        decoder: impl Read,
+        max_bytes: u64,
+        out: &mut (impl Write + ?Sized),
+    ) -> Option<u64> {
         let max_bytes = max_bytes.min(self.left_bytes);
         let mut decoder = decoder.take(max_bytes + 1);
-        let copied = io::copy(&mut decoder, &mut io::sink());
+        let copied = io::copy(&mut decoder, out);
         let size_bytes = max_bytes + 1 - decoder.limit();
         self.left_bytes = self.left_bytes.saturating_sub(size_bytes);
         (copied.is_ok() && size_bytes <= max_bytes).then_some(size_bytes)
@@ -80,7 +85,8 @@ impl Inflated {
         allowance: &mut Allowance,
     ) -> bool {
         let max_bytes = MAX_DEBUG_BYTES - self.debug_bytes;
-        let size_bytes = inflate_section(file, header, section, max_bytes, allowance);
+        let out = &mut io::sink();
+        let size_bytes = inflate_section(file, header, section, max_bytes, allowance, out);
         self.debug_bytes += size_bytes.unwrap_or(0);
         size_bytes.is_some()
     }
@@ -100,38 +106,79 @@ impl Inflated {
             .filter(|range| allowance.take(range.end - range.start))
             .and_then(|range| {
                 let content = Window::new(file, range);
-                allowance.inflate(xz2::read::XzDecoder::new(content), max_bytes)
+                allowance.inflate(
+                    xz2::read::XzDecoder::new(content),
+                    max_bytes,
+                    &mut io::sink(),
+                )
             });
         self.symbols_bytes += size_bytes.unwrap_or(0);
         size_bytes.is_some()
     }
 }
 
-fn inflate_section(
+/// What a section with `SHF_COMPRESSED` says it inflates to, in bytes.
+pub(super) fn promised_bytes(
+    file: &(impl ReadAt + ?Sized),
+    header: &Header,
+    section: &Section,
+) -> Result<u64, ElfError> {
+    Ok(Compression::of(file, header, section)?.promised_bytes)
+}
+
+/// What is said before the content of a section with `SHF_COMPRESSED`.
+struct Compression {
+    kind: u64,
+    promised_bytes: u64,
+    content: Range<u64>,
+}
+
+impl Compression {
+    fn of(
+        file: &(impl ReadAt + ?Sized),
+        header: &Header,
+        section: &Section,
+    ) -> Result<Self, ElfError> {
+        let range = section.file_range()?;
+        let mut bytes = [0; 24];
+        let bytes = &mut bytes[..if header.wide { 24 } else { 12 }];
+        file.fill(bytes, range.start)?;
+        Ok(Self {
+            kind: word(bytes, 0, 4),
+            promised_bytes: if header.wide {
+                word(bytes, 8, 8)
+            } else {
+                word(bytes, 4, 4)
+            },
+            content: range.start + bytes.len() as u64..range.end,
+        })
+    }
+}
+
+/// Inflates a section; `None` if it is broken, not what its header says, or more than
+/// is allowed. What came until then has gone out all the same.
+pub(super) fn inflate_section(
     file: &(impl ReadAt + ?Sized),
     header: &Header,
     section: &Section,
     max_bytes: u64,
     allowance: &mut Allowance,
+    out: &mut (impl Write + ?Sized),
 ) -> Option<u64> {
-    let range = section.file_range().ok()?;
-    let mut compression = [0; 24];
-    let compression = &mut compression[..if header.wide { 24 } else { 12 }];
-    file.fill(compression, range.start).ok()?;
-    let promised_bytes = if header.wide {
-        word(compression, 8, 8)
-    } else {
-        word(compression, 4, 4)
-    };
+    let compression = Compression::of(file, header, section).ok()?;
+    let promised_bytes = compression.promised_bytes;
     // The parser allocates what is promised before it reads anything.
-    if promised_bytes > max_bytes || !allowance.take(range.end - range.start) {
+    if promised_bytes > max_bytes || !allowance.take(section.held_bytes()) {
         return None;
     }
-    let content = Window::new(file, range.start + compression.len() as u64..range.end);
-    let size_bytes = match word(compression, 0, 4) {
-        COMPRESSED_ZLIB => allowance.inflate(flate2::read::ZlibDecoder::new(content), max_bytes),
+    let content = Window::new(file, compression.content);
+    let size_bytes = match compression.kind {
+        COMPRESSED_ZLIB => {
+            allowance.inflate(flate2::read::ZlibDecoder::new(content), max_bytes, out)
+        }
         COMPRESSED_ZSTD => {
-            allowance.inflate(zstd::stream::read::Decoder::new(content).ok()?, max_bytes)
+            let decoder = zstd::stream::read::Decoder::new(content).ok()?;
+            allowance.inflate(decoder, max_bytes, out)
         }
         _ => None,
     }?;
@@ -139,13 +186,13 @@ fn inflate_section(
 }
 
 /// A part of a file as a stream, read in steps.
-struct Window<'a, F: ?Sized> {
+pub(super) struct Window<'a, F: ?Sized> {
     file: &'a F,
     rest: Range<u64>,
 }
 
 impl<'a, F: ReadAt + ?Sized> Window<'a, F> {
-    fn new(file: &'a F, rest: Range<u64>) -> Self {
+    pub(super) fn new(file: &'a F, rest: Range<u64>) -> Self {
         Self { file, rest }
     }
 }
@@ -165,12 +212,16 @@ impl<F: ReadAt + ?Sized> Read for Window<'_, F> {
 mod tests {
     use super::*;
 
+    fn inflate(allowance: &mut Allowance, decoder: impl Read, max_bytes: u64) -> Option<u64> {
+        allowance.inflate(decoder, max_bytes, &mut io::sink())
+    }
+
     #[test]
     fn a_decoder_is_stopped_at_the_bound() {
         let mut allowance = Allowance::new(10_000);
-        assert_eq!(allowance.inflate(io::repeat(0), 1000), None);
+        assert_eq!(inflate(&mut allowance, io::repeat(0), 1000), None);
         assert_eq!(
-            allowance.inflate(io::repeat(0).take(1000), 1000),
+            inflate(&mut allowance, io::repeat(0).take(1000), 1000),
             Some(1000)
         );
     }
@@ -178,9 +229,12 @@ mod tests {
     #[test]
     fn what_was_inflated_in_vain_is_paid_for_too() {
         let mut allowance = Allowance::new(3000);
-        assert_eq!(allowance.inflate(io::repeat(0), 1999), None);
+        assert_eq!(inflate(&mut allowance, io::repeat(0), 1999), None);
         assert!(!allowance.take(1001));
-        assert_eq!(allowance.inflate(io::repeat(0).take(1001), 5000), None);
+        assert_eq!(
+            inflate(&mut allowance, io::repeat(0).take(1001), 5000),
+            None
+        );
         assert!(!allowance.take(1));
     }
 

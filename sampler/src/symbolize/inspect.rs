@@ -12,7 +12,9 @@ use std::ops::Range;
 
 use crate::object::{BuildId, FileOffset, build_id_of_notes};
 
-use super::headers::{ElfError, Header, ReadAt, SECTION_NO_BITS, Section, Segment};
+use super::headers::{
+    ElfError, Header, ReadAt, SECTION_COMPRESSED, SECTION_NO_BITS, SECTION_NOTE, Section, Segment,
+};
 use super::inflation::{Allowance, Inflated};
 use super::symbol_rows::{SymbolLayout, SymbolRows, SymbolTables};
 
@@ -30,9 +32,7 @@ const MAX_HOLE_BYTES: u64 = 1 << 20;
 
 const SEGMENT_LOAD: u64 = 1;
 const SEGMENT_EXECUTABLE: u64 = 1;
-const SECTION_NOTE: u64 = 7;
 const SECTION_EXECUTABLE: u64 = 4;
-const SECTION_COMPRESSED: u64 = 0x800;
 
 /// What the headers of an ELF file say, as far as symbolization cares.
 #[derive(Debug, Default)]
@@ -41,9 +41,12 @@ pub(super) struct Image {
     code_sections: Vec<Range<u64>>,
     /// It carries DWARF itself.
     pub has_debug_info: bool,
-    /// Its DWARF is of a size that the parser may be shown, inflated or not, and
-    /// leads to no file that a child was handed.
+    /// Its DWARF is of a size that the parser may be shown, and leads to no file that
+    /// a child was handed. Of what is compressed, that shows when it is
+    /// [inflated](Self::inflate).
     pub debug_info_is_harmless: bool,
+    /// Those that are compressed, and were not inflated so far.
+    compressed: Vec<Section>,
     /// What its compressed sections inflate to.
     pub inflated: Inflated,
     /// Its symbol tables, as they lie in the file.
@@ -61,6 +64,31 @@ impl Image {
     /// The DWARF that the parser may be shown.
     pub(super) fn has_usable_debug_info(&self) -> bool {
         self.has_debug_info && self.debug_info_is_harmless
+    }
+
+    /// Whether it holds compressed sections that are to be inflated.
+    pub(super) fn is_compressed(&self) -> bool {
+        !self.compressed.is_empty()
+    }
+
+    /// Inflates what is compressed, of the same file, as the parser will: there has to
+    /// be as much as it says, and not too much.
+    pub(super) fn inflate(
+        &mut self,
+        file: &(impl ReadAt + ?Sized),
+        allowance: &mut Allowance,
+    ) -> Result<(), ElfError> {
+        let header = Header::read(file)?;
+        for section in std::mem::take(&mut self.compressed) {
+            self.debug_info_is_harmless &=
+                self.inflated.add_debug(file, &header, &section, allowance);
+            if !self.debug_info_is_harmless {
+                // Nobody will inflate them.
+                self.inflated.debug_bytes = 0;
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The most memory that a parser takes for it, mapped files excluded.
@@ -148,8 +176,8 @@ impl Image {
     }
 }
 
-/// Looks at the headers of an ELF file, and through its compressed sections as
-/// far as the allowance goes.
+/// Looks at the headers of an ELF file, and through its `MiniDebugInfo` as far as the
+/// allowance goes.
 pub(super) fn inspect(
     file: &(impl ReadAt + ?Sized),
     allowance: &mut Allowance,
@@ -205,14 +233,13 @@ pub(super) fn inspect(
             let notes = section.content(file, MAX_NOTE_BYTES).unwrap_or_default();
             image.build_id = build_id_of_notes(&notes);
         }
-        if section.flags & SECTION_COMPRESSED != 0 && image.debug_info_is_harmless {
-            image.debug_info_is_harmless =
-                image.inflated.add_debug(file, &header, &section, allowance);
+        if section.flags & SECTION_COMPRESSED != 0 {
+            image.compressed.push(section);
         }
     }
     if !image.debug_info_is_harmless {
         // Nobody will inflate them.
-        image.inflated.debug_bytes = 0;
+        image.compressed.clear();
     }
     Ok(image)
 }
@@ -250,7 +277,13 @@ mod tests {
     use super::*;
 
     fn inspect(file: &[u8]) -> Result<Image, ElfError> {
-        super::inspect(file, &mut Allowance::default())
+        inspect_with(file, &mut Allowance::default())
+    }
+
+    fn inspect_with(file: &[u8], allowance: &mut Allowance) -> Result<Image, ElfError> {
+        let mut image = super::inspect(file, allowance)?;
+        image.inflate(file, allowance)?;
+        Ok(image)
     }
 
     /// A 64-bit library: one executable segment (file 0x1000.. at 0x401000) and
@@ -448,7 +481,7 @@ mod tests {
         let file = library(&twice);
         for (allowed_bytes, fine) in [(1000, false), (2000, true)] {
             let mut allowance = Allowance::new(allowed_bytes);
-            let image = super::inspect(file.as_slice(), &mut allowance).unwrap();
+            let image = inspect_with(&file, &mut allowance).unwrap();
             assert_eq!(image.has_usable_debug_info(), fine);
             assert_eq!(image.inflated.debug_bytes, if fine { 1200 } else { 0 });
         }

@@ -21,6 +21,7 @@
 mod debug_file;
 mod debug_files;
 mod debuginfod;
+mod decompressed;
 mod demangle;
 mod frames;
 pub mod golang;

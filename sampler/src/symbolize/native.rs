@@ -87,13 +87,17 @@ impl NativeFile {
     ) -> Self {
         let inspected = File::open(pin.reopen_path())
             .map_err(ElfError::from)
-            .and_then(|file| Ok((inspect(&file, allowance)?, GoTable::find(file))));
+            .and_then(|file| {
+                let mut image = inspect(&file, allowance)?;
+                let plain = without_compression(&pin, &file, &mut image, candidates, allowance)?;
+                Ok((image, plain, GoTable::find(file)))
+            });
         let mut parser_bytes = 0;
         let (image, views, lost_debug_info) = match inspected {
-            Ok((image, golang)) => {
+            Ok((image, plain, golang)) => {
                 parser_bytes += image.parser_bytes();
-                let separate = if image.has_usable_debug_info() {
-                    None
+                let separate = if plain.is_some() || image.has_usable_debug_info() {
+                    plain
                 } else {
                     debug_file::choose(&pin, &image, candidates, allowance)
                 };
@@ -243,6 +247,25 @@ impl NativeFile {
     }
 }
 
+/// A file's own debug information, if it is compressed, from who keeps it without
+/// compression; otherwise it is inflated once, to see what the parser would do.
+fn without_compression(
+    pin: &PinnedFile,
+    file: &File,
+    image: &mut Image,
+    candidates: &mut dyn Candidates,
+    allowance: &mut Allowance,
+) -> Result<Option<(Arc<PinnedFile>, Image)>, ElfError> {
+    if !image.is_compressed() || !image.has_usable_debug_info() {
+        return Ok(None);
+    }
+    let plain = debug_file::decompressed(file, image, candidates, allowance);
+    if plain.is_none() {
+        image.inflate(file, allowance)?;
+    }
+    Ok(plain.map(|plain| debug_file::pinned(pin, plain)))
+}
+
 /// The ways to look into a file, best first, and whether its debug information
 /// is out of reach. A separate debug file is one whose DWARF can be used.
 fn views(
@@ -264,13 +287,13 @@ fn views(
         golang: None,
     };
     let symbols_only = view(pin, image, false, false);
-    if image.has_usable_debug_info() {
-        return (vec![view(pin, image, true, false), symbols_only], false);
-    }
     match separate {
         Some((file, image)) => {
             let separate = |with_debug_info| view(&file, &image, with_debug_info, true);
             (vec![separate(true), separate(false), symbols_only], false)
+        }
+        None if image.has_usable_debug_info() => {
+            (vec![view(pin, image, true, false), symbols_only], false)
         }
         None => (vec![symbols_only], image.has_debug_info),
     }

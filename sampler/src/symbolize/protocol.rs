@@ -19,6 +19,8 @@ pub(super) const SYMBOLS_AT_ONCE_BYTES: usize = 64 << 10;
 pub(super) const MAX_FILE_ROWS_BYTES: usize = 16 << 20;
 /// One message from the child. It splits what is longer.
 pub(super) const MAX_REPLY_BYTES: usize = 1 << 20;
+/// What comes at once of a file without compression.
+pub(super) const MAX_PART_BYTES: usize = 256 << 10;
 /// A build ID or a debug link that the child may ask for.
 pub(super) const MAX_LINK_BYTES: usize = 255;
 
@@ -33,7 +35,7 @@ pub(super) enum Request {
         allowance_bytes: u64,
     },
     /// Look into the file that comes with this. Answered by [`Reply::Opened`],
-    /// with [`Reply::Wants`] before.
+    /// with [`Reply::Compressed`] and [`Reply::Wants`] before.
     Open {
         /// What it is called from now on.
         file: u64,
@@ -46,6 +48,14 @@ pub(super) enum Request {
     Candidate,
     /// There are no more of them.
     NoCandidate,
+    /// What [`Reply::Compressed`] is about comes with this, without compression.
+    Decompressed,
+    /// It is to be sent without compression, in messages of at most
+    /// [`MAX_PART_BYTES`]; an empty one says that it is broken. Then comes
+    /// [`Self::Decompressed`] or [`Self::LeaveCompressed`].
+    Decompress,
+    /// Nobody keeps it without compression.
+    LeaveCompressed,
     /// Name these addresses in a file that is open. Answered by [`Reply::Frames`],
     /// then [`Reply::Named`].
     Name {
@@ -108,6 +118,13 @@ pub(super) enum Reply {
     },
     /// The next candidate.
     WantsNext,
+    /// The debug information of the file that came last is compressed. Answered by
+    /// [`Request::Decompressed`], [`Request::Decompress`] or
+    /// [`Request::LeaveCompressed`].
+    Compressed {
+        /// How large the file is without compression.
+        size_bytes: u64,
+    },
     /// The frames at the next addresses, in order.
     Frames(Vec<Vec<FrameName>>),
     /// All have been named.

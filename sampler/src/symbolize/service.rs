@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use crate::isolation::{Parent, Service};
 use crate::object::{BuildId, FileId, PinnedFile};
 
 use super::debug_file::Candidates;
+use super::decompressed::Decompressed;
 use super::demangle::Demangler;
 use super::frames::of_symbol;
 use super::inflation::Allowance;
@@ -19,7 +20,7 @@ use super::kernel::Kernel;
 use super::names::Named;
 use super::native::{AddressKind, NativeFile};
 use super::parsers::OpenParsers;
-use super::protocol::{FileState, MAX_FILE_ROWS_BYTES, Reply, Request, split};
+use super::protocol::{FileState, MAX_FILE_ROWS_BYTES, MAX_PART_BYTES, Reply, Request, split};
 
 /// What a child does that names addresses.
 pub const SERVICE: Service = Service {
@@ -295,7 +296,7 @@ struct Offered<'a> {
 }
 
 impl Offered<'_> {
-    fn ask(&mut self) -> io::Result<Option<File>> {
+    fn ask_for_next(&mut self) -> io::Result<Option<File>> {
         let wants = self.wants.take().unwrap_or(Reply::WantsNext);
         self.parent.send(&wants)?;
         match self.parent.receive()? {
@@ -303,6 +304,40 @@ impl Offered<'_> {
             (Request::NoCandidate, None) => Ok(None),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
+    }
+
+    fn ask_for_decompressed(
+        &mut self,
+        file: &File,
+        plan: &Decompressed,
+        allowance: &mut Allowance,
+    ) -> io::Result<Option<File>> {
+        self.parent.send(&Reply::Compressed {
+            size_bytes: plan.size_bytes(),
+        })?;
+        let mut answer = self.parent.receive()?;
+        if let (Request::Decompress, None) = answer {
+            let mut parts = Parts {
+                parent: self.parent,
+                next: Vec::with_capacity(MAX_PART_BYTES),
+            };
+            if let Err(error) = plan.write(file, allowance, &mut parts) {
+                tracing::debug!(%error, "debug information that cannot be inflated");
+                self.parent.send_bytes(&[])?;
+            }
+            answer = self.parent.receive()?;
+        }
+        match answer {
+            (Request::Decompressed, Some(file)) => Ok(Some(File::from(file))),
+            (Request::LeaveCompressed, None) => Ok(None),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// What was found; nothing is asked any more of a parent that is gone.
+    fn found(&mut self, asked: io::Result<Option<File>>) -> Option<File> {
+        self.lost = asked.is_err();
+        asked.ok().flatten()
     }
 }
 
@@ -318,8 +353,46 @@ impl Candidates for Offered<'_> {
         if self.lost {
             return None;
         }
-        let asked = self.ask();
-        self.lost = asked.is_err();
-        asked.ok().flatten()
+        let asked = self.ask_for_next();
+        self.found(asked)
+    }
+
+    fn decompressed(
+        &mut self,
+        file: &File,
+        plan: &Decompressed,
+        allowance: &mut Allowance,
+    ) -> Option<File> {
+        if self.lost {
+            return None;
+        }
+        let asked = self.ask_for_decompressed(file, plan, allowance);
+        self.found(asked)
+    }
+}
+
+/// Sends what is written as messages of some size.
+struct Parts<'a> {
+    parent: &'a Parent,
+    next: Vec<u8>,
+}
+
+impl Write for Parts<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = MAX_PART_BYTES - self.next.len();
+        let taken = &bytes[..room.min(bytes.len())];
+        self.next.extend_from_slice(taken);
+        if self.next.len() == MAX_PART_BYTES {
+            self.flush()?;
+        }
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.next.is_empty() {
+            self.parent.send_bytes(&self.next)?;
+            self.next.clear();
+        }
+        Ok(())
     }
 }

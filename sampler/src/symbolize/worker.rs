@@ -15,7 +15,6 @@ use crate::isolation;
 use crate::object::{FileId, PinnedFile};
 
 use super::debug_files::DebugFiles;
-use super::kept::KeptNames;
 use super::kept_kernel::KeptKernel;
 use super::names::{Named, Names};
 use super::native::AddressKind;
@@ -123,7 +122,7 @@ impl Worker {
             parsers: Parsers::new(
                 bounds,
                 debug_files,
-                KeptNames::new(options.cache.clone()),
+                options.cache.clone(),
                 KernelSymbols::open(
                     &options.kallsyms,
                     KeptKernel::new(options.cache, options.boot_id.as_deref()),

@@ -349,7 +349,7 @@ fn another_boot() -> Verdict {
     )?;
     let (mut own, mut later) = (of_kernel(&own), of_kernel(&later));
     // The recording's own programs went with it: a later copy does not know them.
-    let is_bpf = |(function, ..): &Said| function.starts_with("bpf_prog_");
+    let is_bpf = |(function, ..): &profile::Said| function.starts_with("bpf_prog_");
     own.retain(|address, lines| {
         let is_gone = lines.iter().any(is_bpf) && later.get(address).is_some_and(Vec::is_empty);
         if is_gone {

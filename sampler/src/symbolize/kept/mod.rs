@@ -290,7 +290,7 @@ fn look(
                 Known::Symbols(SymbolRows::from_bytes(content.to_vec()))
             }
             Kind::Names => Known::Addresses(addresses(content)?),
-            Kind::Symbols | Kind::Table => continue,
+            Kind::Symbols | Kind::Table | Kind::Decompressed => continue,
         };
         return Some((known, was.sought));
     }

@@ -3,6 +3,7 @@
 //! Files are asked for here, the kernel and code that was made at run time in files
 //! of their own.
 
+mod decompressed;
 mod jit;
 mod kernel;
 
@@ -12,6 +13,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::cache::Cache;
 use crate::isolation::{Child, Limits, Lost};
 use crate::object::{BuildId, FileId, PinnedFile};
 
@@ -27,6 +29,7 @@ use super::protocol::{
 use super::service::SERVICE;
 use super::symbol_rows::SymbolRows;
 
+use decompressed::KeptDecompressed;
 use jit::Jit;
 pub(super) use kernel::KernelSymbols;
 
@@ -56,6 +59,7 @@ pub(super) struct Bounds {
 pub(super) struct Parsers {
     bounds: Bounds,
     debug_files: DebugFiles,
+    decompressed: KeptDecompressed,
     kept: KeptNames,
     files: HashMap<FileId, KnownFile>,
     kernel: KernelSymbols,
@@ -106,13 +110,14 @@ impl Parsers {
     pub(super) fn new(
         bounds: Bounds,
         debug_files: DebugFiles,
-        kept: KeptNames,
+        cache: Option<Arc<Cache>>,
         kernel: KernelSymbols,
     ) -> Self {
         Self {
             bounds,
             debug_files,
-            kept,
+            decompressed: KeptDecompressed::new(cache.clone()),
+            kept: KeptNames::new(cache),
             files: HashMap::new(),
             kernel,
             jit: Jit::default(),
@@ -333,8 +338,13 @@ impl Parsers {
                 symbols_only: known.deaths > 0,
             };
             child.send(&request, Some(known.pin.as_fd()), deadline)?;
-            let (state, sought, put_off) =
-                offer_debug_files(child, &mut self.debug_files, &known.pin, deadline)?;
+            let (state, sought, put_off) = offer_debug_files(
+                child,
+                &mut self.debug_files,
+                &self.decompressed,
+                &known.pin,
+                deadline,
+            )?;
             (known.sought, deadline) = (sought, put_off);
             if state.failed {
                 return Ok((vec![Named::from([]); addresses.len()], state));
@@ -457,16 +467,17 @@ impl Parsers {
 }
 
 /// Hands over candidates for the debug file of a file that the child is opening,
-/// until it has opened it. Returns what they were sought by, and the deadline, put off by the time that
-/// looking for them took: a slow server is not the file's fault.
+/// until it has opened it. Returns what they were sought by, and the deadline, put off
+/// by the time that looking for them took: a slow server is not the file's fault.
 fn offer_debug_files(
     child: &Child,
     debug_files: &mut DebugFiles,
+    decompressed: &KeptDecompressed,
     pin: &PinnedFile,
     mut deadline: Instant,
 ) -> Result<(FileState, Option<Sought>, Instant), Lost> {
     let is_short = |bytes: &[u8]| bytes.len() <= MAX_LINK_BYTES;
-    let (build_id, link) = match child.receive(MAX_REPLY_BYTES, deadline)? {
+    let (build_id, link) = match decompressed.next_reply(child, pin, deadline)? {
         Reply::Opened(state) => return Ok((state, None, deadline)),
         Reply::Wants { build_id, link } if is_short(&build_id) => (BuildId(build_id), link),
         _ => return Err(Lost::Nonsense),
@@ -481,11 +492,14 @@ fn offer_debug_files(
         let begun = Instant::now();
         let candidate = candidates.next();
         deadline += begun.elapsed();
-        match &candidate {
-            Some(file) => child.send(&Request::Candidate, Some(file.as_fd()), deadline)?,
-            None => child.send(&Request::NoCandidate, None, deadline)?,
-        }
-        match child.receive(MAX_REPLY_BYTES, deadline)? {
+        let reply = if let Some(file) = &candidate {
+            child.send(&Request::Candidate, Some(file.as_fd()), deadline)?;
+            decompressed.next_reply(child, file, deadline)?
+        } else {
+            child.send(&Request::NoCandidate, None, deadline)?;
+            child.receive(MAX_REPLY_BYTES, deadline)?
+        };
+        match reply {
             Reply::Opened(state) => return Ok((state, Some(sought), deadline)),
             // Who asks on for ever is not answered for ever.
             Reply::WantsNext if candidate.is_some() => {}

@@ -22,6 +22,8 @@ pub enum Kind {
     Names,
     /// What the symbol tables of a file say of all of its code.
     Symbols,
+    /// The frames of some of these symbols.
+    Frames,
     /// A file that holds debug information, without compression.
     Decompressed,
 }
@@ -32,6 +34,7 @@ impl Kind {
             Self::Table => "table",
             Self::Names => "names",
             Self::Symbols => "symbols",
+            Self::Frames => "frames",
             Self::Decompressed => "decompressed",
         }
     }

@@ -66,11 +66,14 @@ fn symbol(line: &[u8]) -> Option<(u64, &[u8])> {
 pub(super) fn find(lines: &[u8], address: u64) -> Option<(&[u8], u64)> {
     let behind = partition(lines, |start| start <= address)?;
     let before = lines[..behind].strip_suffix(b"\n")?;
-    let last = before.rsplit(|byte| *byte == b'\n').next()?;
-    let (start, _) = symbol(last)?;
-    let first = partition(lines, |at| at < start)?;
-    let (_, name) = symbol(line_at(lines, first))?;
-    Some((name, start))
+    let mut backwards = before.rsplit(|byte| *byte == b'\n').map(symbol);
+    let (start, mut first) = backwards.next()??;
+    while let Some(Some((at, name))) = backwards.next()
+        && at == start
+    {
+        first = name;
+    }
+    Some((first, start))
 }
 
 /// Where the first line is whose symbol does not start as `before` says, all those

@@ -1,4 +1,4 @@
-//! Names by address, each text once.
+//! Names by address, or by any number that stands for one, each text once.
 
 use std::collections::HashMap;
 
@@ -47,10 +47,19 @@ struct Texts {
 }
 
 impl Addresses {
+    /// Whether it is known what there is at an address.
+    pub(super) fn knows(&self, address: u64) -> bool {
+        self.answer(address).is_some()
+    }
+
+    fn answer(&self, address: u64) -> Option<&Answer> {
+        let found = self.answers.binary_search_by_key(&address, |it| it.address);
+        self.answers.get(found.ok()?)
+    }
+
     /// The frames at an address; `None` where it is not known what there is.
     pub(super) fn named(&self, address: u64) -> Option<Named> {
-        let found = self.answers.binary_search_by_key(&address, |it| it.address);
-        let answer = &self.answers[found.ok()?];
+        let answer = self.answer(address)?;
         let text = |number: u32| self.texts.get(number).unwrap_or_default().to_owned();
         let frames = self.frames_of(answer).iter();
         let frames = frames.map(|frame| FrameName {

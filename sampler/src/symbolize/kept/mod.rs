@@ -3,16 +3,15 @@
 //! One entry in the [cache](crate::cache) for each file. Of one whose own symbol
 //! tables are all that is asked, what they say of all of its code, as
 //! [rows](SymbolRows): the next recording has names for functions that no earlier
-//! one met. Of others, the [addresses](Addresses) that were named, and those that
-//! have no name. It is taken as long as the same debug files are there: one that
-//! was installed since may say more.
+//! one met. Beside it, the frames of the [symbols](Symbols) that were met. Of others,
+//! the [addresses](Addresses) that were named, and those that have no name. It is
+//! taken as long as the same debug files are there: one that was installed since may
+//! say more.
 
 mod addresses;
+mod symbols;
 
-use std::collections::{HashMap, HashSet};
-use std::fs::File as Opened;
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::FileExt as _;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -21,18 +20,17 @@ use crate::cache::{Cache, Key, Kind};
 use crate::object::{BuildId, FileId, PinnedFile};
 
 use super::debug_files::DebugFiles;
-use super::demangle::MAX_NAME_BYTES;
 use super::names::Named;
-use super::symbol_rows::{Held, SymbolRows};
+use super::symbol_rows::SymbolRows;
 
 use addresses::Addresses;
+pub(super) use symbols::Symbol;
+use symbols::Symbols;
 
 /// Files of which entries are held.
 const MAX_FILES: usize = 4096;
 /// Rows of all files that are held, in bytes.
 const MAX_ROWS_BYTES: usize = 32 << 20;
-/// Bytes of a symbol's name that are read at once; most are shorter.
-const NAME_STEP_BYTES: usize = 256;
 
 /// What a file's debug file was looked for by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +58,7 @@ enum Known {
     /// These addresses.
     Addresses(Addresses),
     /// All of its code.
-    Symbols(SymbolRows),
+    Symbols(Symbols),
 }
 
 /// The names of one file.
@@ -69,9 +67,6 @@ pub(super) struct File {
     pin: Arc<PinnedFile>,
     /// That of an earlier recording.
     known: Known,
-    /// The frames of those symbols that were asked for, by where their names are in
-    /// the file.
-    symbols: HashMap<u32, Named>,
     /// What this recording found.
     new: HashMap<u64, Named>,
     /// It is not to be kept: the file could not be read as it should.
@@ -87,15 +82,6 @@ pub(super) struct KeptNames {
     rows_bytes: usize,
     /// Addresses that an earlier recording had named, or found to be nameless.
     pub taken: u64,
-}
-
-/// A symbol without frames so far.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Symbol {
-    /// Where its name is in the file.
-    at: u32,
-    /// The name, or as much of one that is too long as shows that.
-    pub name: Vec<u8>,
 }
 
 impl KeptNames {
@@ -117,38 +103,17 @@ impl KeptNames {
         let Some(file) = self.file(pin, debug_files) else {
             return Vec::new();
         };
-        let Known::Symbols(rows) = &file.known else {
-            return Vec::new();
-        };
-        let named_at = addresses
-            .iter()
-            .filter_map(|address| match rows.find(*address)? {
-                Held::NamedAt(at) if !file.symbols.contains_key(&at) => Some(at),
-                Held::NamedAt(_) | Held::Nothing => None,
-            });
-        let named_at: HashSet<u32> = named_at.collect();
-        if named_at.is_empty() {
-            return Vec::new();
+        match &file.known {
+            Known::Symbols(symbols) => symbols.missing(pin, addresses),
+            Known::Addresses(_) => Vec::new(),
         }
-        let Ok(opened) = pin.as_fd().try_clone_to_owned().map(Opened::from) else {
-            return Vec::new();
-        };
-        let symbols = named_at.into_iter();
-        symbols
-            .filter_map(|at| {
-                Some(Symbol {
-                    at,
-                    name: text(&opened, at.into())?,
-                })
-            })
-            .collect()
     }
 
     /// Takes the frames of symbols that were asked for.
     pub(super) fn have(&mut self, file: FileId, symbols: &[Symbol], named: Vec<Named>) {
-        if let Some(file) = self.files.get_mut(&file) {
-            let symbols = symbols.iter().map(|symbol| symbol.at);
-            file.symbols.extend(symbols.zip(named));
+        let file = self.files.get_mut(&file);
+        if let Some(Known::Symbols(known)) = file.map(|file| &mut file.known) {
+            known.have(symbols, named);
         }
     }
 
@@ -185,13 +150,12 @@ impl KeptNames {
             let room_bytes = MAX_ROWS_BYTES - self.rows_bytes;
             let (known, sought) = look(cache, pin, debug_files, room_bytes)
                 .unwrap_or((Known::Addresses(Addresses::default()), None));
-            if let Known::Symbols(rows) = &known {
-                self.rows_bytes += rows.as_bytes().len();
+            if let Known::Symbols(symbols) = &known {
+                self.rows_bytes += symbols.rows_bytes();
             }
             let file = File {
                 pin: Arc::clone(pin),
                 known,
-                symbols: HashMap::new(),
                 new: HashMap::new(),
                 is_doubtful: false,
                 sought,
@@ -223,7 +187,7 @@ impl KeptNames {
     /// The files with something new to keep, and where.
     pub(super) fn changed(self) -> impl Iterator<Item = (Arc<Cache>, File)> {
         let files = self.files.into_values();
-        let changed = files.filter(|file| !file.new.is_empty() && !file.is_doubtful);
+        let changed = files.filter(|file| file.is_changed() && !file.is_doubtful);
         let cache = self.cache;
         changed.filter_map(move |file| Some((cache.clone()?, file)))
     }
@@ -239,32 +203,52 @@ impl File {
     fn named(&self, address: u64) -> Option<Named> {
         match &self.known {
             Known::Addresses(addresses) => addresses.named(address),
-            Known::Symbols(rows) => match rows.find(address)? {
-                Held::Nothing => Some(Named::from([])),
-                Held::NamedAt(at) => self.symbols.get(&at).cloned(),
-            },
+            Known::Symbols(symbols) => symbols.named(address),
         }
+    }
+
+    fn is_changed(&self) -> bool {
+        match &self.known {
+            Known::Addresses(_) => !self.new.is_empty(),
+            Known::Symbols(symbols) => symbols.is_changed(),
+        }
+    }
+
+    /// Whether what its symbol tables say of all of it would be worth to know.
+    pub(super) fn lacks_rows(&self) -> bool {
+        matches!(self.known, Known::Addresses(_))
     }
 
     /// Keeps what is known of it now: all that its symbol tables say, if they are
     /// all that is asked, or what was found.
-    pub(super) fn keep(self, cache: &Cache, debug_files: &DebugFiles, rows: Option<&SymbolRows>) {
+    pub(super) fn keep(self, cache: &Cache, debug_files: &DebugFiles, rows: Option<SymbolRows>) {
+        let put =
+            |kind, content: postcard::Result<Vec<u8>>| match (Key::of(kind, &self.pin), content) {
+                (Some(key), Ok(content)) => cache.put(&key, &content),
+                (None, _) => {}
+                (_, Err(error)) => tracing::debug!(%error, "names could not be kept"),
+            };
         let around = around(&self.pin, self.sought, debug_files);
-        let (kind, content) = match (rows, &self.known) {
-            (Some(rows), _) => (Kind::Symbols, Ok(rows.as_bytes().to_vec())),
-            (None, Known::Addresses(known)) => {
-                (Kind::Names, postcard::to_stdvec(&known.with(&self.new)))
-            }
-            (None, Known::Symbols(_)) => return,
-        };
-        let bytes = postcard::to_stdvec(&around).and_then(|mut bytes| {
-            bytes.extend(content?);
+        let after_around = |content: &[u8]| {
+            let mut bytes = postcard::to_stdvec(&around)?;
+            bytes.extend(content);
             Ok(bytes)
-        });
-        match (Key::of(kind, &self.pin), bytes) {
-            (Some(key), Ok(bytes)) => cache.put(&key, &bytes),
-            (None, _) => {}
-            (_, Err(error)) => tracing::debug!(%error, "names could not be kept"),
+        };
+        let put_frames =
+            |symbols: &Symbols| put(Kind::Frames, postcard::to_stdvec(&symbols.frames()));
+        match (self.known, rows) {
+            (Known::Symbols(symbols), _) => put_frames(&symbols),
+            (Known::Addresses(_), Some(rows)) => {
+                put(Kind::Symbols, after_around(rows.as_bytes()));
+                put_frames(&Symbols::met(rows, &self.new));
+            }
+            (Known::Addresses(known), None) => {
+                let content = postcard::to_stdvec(&known.with(&self.new));
+                put(
+                    Kind::Names,
+                    content.and_then(|content| after_around(&content)),
+                );
+            }
         }
     }
 }
@@ -287,10 +271,13 @@ fn look(
         }
         let known = match kind {
             Kind::Symbols if content.len() <= room_bytes => {
-                Known::Symbols(SymbolRows::from_bytes(content.to_vec()))
+                let rows = SymbolRows::from_bytes(content.to_vec());
+                let frames = Key::of(Kind::Frames, pin).and_then(|key| cache.get(&key));
+                let frames = frames.and_then(|frames| addresses(&frames));
+                Known::Symbols(Symbols::new(rows, frames.unwrap_or_default()))
             }
             Kind::Names => Known::Addresses(addresses(content)?),
-            Kind::Symbols | Kind::Table | Kind::Decompressed => continue,
+            Kind::Symbols | Kind::Frames | Kind::Table | Kind::Decompressed => continue,
         };
         return Some((known, was.sought));
     }
@@ -316,32 +303,11 @@ fn addresses(bytes: &[u8]) -> Option<Addresses> {
     addresses.is_sound().then_some(addresses)
 }
 
-/// The text at an offset of a file, up to a NUL; of one that is longer than a name,
-/// one byte more than a name has. `None` if the file ends before it does.
-fn text(file: &Opened, offset: u64) -> Option<Vec<u8>> {
-    let mut text = Vec::new();
-    loop {
-        let mut step = [0; NAME_STEP_BYTES];
-        let found = file.read_at(&mut step, offset + text.len() as u64).ok()?;
-        let step = &step[..found];
-        let end = step.iter().position(|byte| *byte == 0);
-        text.extend_from_slice(&step[..end.unwrap_or(found)]);
-        if end.is_some() || text.len() > MAX_NAME_BYTES {
-            text.truncate(MAX_NAME_BYTES + 1);
-            return Some(text);
-        }
-        if found == 0 {
-            return None;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is the failure report")]
 
     use std::fs;
-    use std::io::Write as _;
     use std::path::{Path, PathBuf};
 
     use super::super::names::FrameName;
@@ -451,7 +417,7 @@ mod tests {
         let (pin, cache) = (pin(), folder.path().join("cache"));
         let mut first = kept(&cache);
         first.take(&pin, &[0x30], &debug_files);
-        first.add(pin.id, [(0x30, frames("f"))].into_iter(), None, false);
+        first.add(pin.id, [(0x60, frames("f"))].into_iter(), None, false);
         // From 0x20 on what is called by the text at 1, in an ELF file "ELF" and
         // three numbers; from 0x40 on nothing; from 0x50 on it is not known.
         let rows = [[0x20, 1], [0x40, 0], [0x50, u32::MAX]];
@@ -461,7 +427,8 @@ mod tests {
             .flat_map(|word: &u32| word.to_le_bytes());
         let rows = SymbolRows::from_bytes(rows.collect());
         for (cache, file) in first.changed() {
-            file.keep(&cache, &debug_files, Some(&rows));
+            assert!(file.lacks_rows());
+            file.keep(&cache, &debug_files, Some(rows.clone()));
         }
         let mut second = kept(&cache);
         let addresses = [0x1f, 0x20, 0x3f, 0x40, 0x50];
@@ -478,22 +445,11 @@ mod tests {
         assert_eq!(known, [0x20, 0x3f, 0x40]);
         assert_eq!(taken[&0x3f], frames("elf"));
         assert!(taken[&0x40].is_empty());
-        assert_eq!(second.changed().count(), 0);
-    }
-
-    #[test]
-    fn a_text_ends_with_a_nul_or_is_too_long() {
-        let mut file = tempfile::tempfile().unwrap();
-        let long = "x".repeat(5000);
-        file.write_all(format!("{long}\0short\0\0open").as_bytes())
-            .unwrap();
-        let length_at = |offset| text(&file, offset).map(|text| text.len());
-        assert_eq!(length_at(0), Some(MAX_NAME_BYTES + 1));
-        assert_eq!(length_at(4000), Some(1000));
-        assert_eq!(text(&file, 5001).unwrap(), b"short");
-        assert_eq!(length_at(5007), Some(0));
-        assert_eq!(length_at(5008), None);
-        assert_eq!(length_at(9000), None);
+        keep(second, &debug_files);
+        let mut third = kept(&cache);
+        assert_eq!(third.symbols(&pin, &addresses, &debug_files), []);
+        assert_eq!(third.take(&pin, &addresses, &debug_files).len(), 3);
+        assert_eq!(third.changed().count(), 0);
     }
 
     #[test]

@@ -223,8 +223,8 @@ impl Parsers {
     /// Keeps the names that were found for the next recording.
     pub(super) fn keep_names(&mut self) {
         for (cache, file) in std::mem::take(&mut self.kept).changed() {
-            let rows = self.symbol_rows(file.id());
-            file.keep(&cache, &self.debug_files, rows.as_ref());
+            let rows = file.lacks_rows().then(|| self.symbol_rows(file.id()));
+            file.keep(&cache, &self.debug_files, rows.flatten());
         }
         self.kernel.keep();
     }

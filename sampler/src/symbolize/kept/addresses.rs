@@ -47,19 +47,10 @@ struct Texts {
 }
 
 impl Addresses {
-    /// Whether it is known what there is at an address.
-    pub(super) fn knows(&self, address: u64) -> bool {
-        self.answer(address).is_some()
-    }
-
-    fn answer(&self, address: u64) -> Option<&Answer> {
-        let found = self.answers.binary_search_by_key(&address, |it| it.address);
-        self.answers.get(found.ok()?)
-    }
-
     /// The frames at an address; `None` where it is not known what there is.
     pub(super) fn named(&self, address: u64) -> Option<Named> {
-        let answer = self.answer(address)?;
+        let found = self.answers.binary_search_by_key(&address, |it| it.address);
+        let answer = &self.answers[found.ok()?];
         let text = |number: u32| self.texts.get(number).unwrap_or_default().to_owned();
         let frames = self.frames_of(answer).iter();
         let frames = frames.map(|frame| FrameName {
@@ -76,6 +67,11 @@ impl Addresses {
         let first = answer.first_frame as usize;
         let frames = self.frames.get(first..first + answer.frame_count as usize);
         frames.unwrap_or_default()
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.answers.len()
     }
 
     /// How many more there is room for.

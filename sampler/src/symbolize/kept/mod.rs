@@ -103,8 +103,8 @@ impl KeptNames {
         let Some(file) = self.file(pin, debug_files) else {
             return Vec::new();
         };
-        match &file.known {
-            Known::Symbols(symbols) => symbols.missing(pin, addresses),
+        match &mut file.known {
+            Known::Symbols(symbols) => symbols.meet(pin, addresses),
             Known::Addresses(_) => Vec::new(),
         }
     }
@@ -124,20 +124,22 @@ impl KeptNames {
         }
     }
 
-    /// What is known of these addresses; empty if nothing is kept.
+    /// What is known of each of these addresses.
     pub(super) fn take(
         &mut self,
         pin: &Arc<PinnedFile>,
         addresses: &[u64],
         debug_files: &DebugFiles,
-    ) -> HashMap<u64, Named> {
-        let Some(file) = self.file(pin, debug_files) else {
-            return HashMap::new();
+    ) -> Vec<Option<Named>> {
+        let known = match self.file(pin, debug_files).map(|file| &file.known) {
+            None => vec![None; addresses.len()],
+            Some(Known::Symbols(symbols)) => symbols.named(addresses),
+            Some(Known::Addresses(known)) => {
+                let addresses = addresses.iter();
+                addresses.map(|address| known.named(*address)).collect()
+            }
         };
-        let addresses = addresses.iter();
-        let known = addresses.filter_map(|address| Some((*address, file.named(*address)?)));
-        let known: HashMap<u64, Named> = known.collect();
-        self.taken += known.len() as u64;
+        self.taken += known.iter().flatten().count() as u64;
         known
     }
 
@@ -199,14 +201,6 @@ impl File {
         self.pin.id
     }
 
-    /// The frames at an address, as far as they are known.
-    fn named(&self, address: u64) -> Option<Named> {
-        match &self.known {
-            Known::Addresses(addresses) => addresses.named(address),
-            Known::Symbols(symbols) => symbols.named(address),
-        }
-    }
-
     fn is_changed(&self) -> bool {
         match &self.known {
             Known::Addresses(_) => !self.new.is_empty(),
@@ -240,7 +234,7 @@ impl File {
             (Known::Symbols(symbols), _) => put_frames(&symbols),
             (Known::Addresses(_), Some(rows)) => {
                 put(Kind::Symbols, after_around(rows.as_bytes()));
-                put_frames(&Symbols::met(rows, &self.new));
+                put_frames(&Symbols::found(rows, &self.new));
             }
             (Known::Addresses(known), None) => {
                 let content = postcard::to_stdvec(&known.with(&self.new));
@@ -358,15 +352,14 @@ mod tests {
         let debug_files = debug_files(folder.path());
         let (pin, cache) = (pin(), folder.path().join("cache"));
         let mut first = kept(&cache);
-        assert!(first.take(&pin, &[1, 2], &debug_files).is_empty());
+        assert_eq!(first.take(&pin, &[1, 2], &debug_files), [None, None]);
         let found = [(1, frames("f")), (2, Named::from([]))];
         first.add(pin.id, found.into_iter(), Some(sought()), false);
         keep(first, &debug_files);
         let mut second = kept(&cache);
         let taken = second.take(&pin, &[1, 2, 3], &debug_files);
-        assert_eq!(taken[&1], frames("f"));
-        assert!(taken[&2].is_empty());
-        assert_eq!((taken.len(), second.taken), (2, 2));
+        assert_eq!(taken, [Some(frames("f")), Some(Named::from([])), None]);
+        assert_eq!(second.taken, 2);
         second.add(
             pin.id,
             [(3, frames("g"))].into_iter(),
@@ -375,7 +368,7 @@ mod tests {
         );
         keep(second, &debug_files);
         let taken = kept(&cache).take(&pin, &[1, 2, 3], &debug_files);
-        assert_eq!(taken.len(), 3);
+        assert!(taken.iter().all(Option::is_some), "{taken:?}");
     }
 
     #[test]
@@ -395,7 +388,7 @@ mod tests {
         let directory: PathBuf = folder.path().join(".build-id/07");
         fs::create_dir_all(&directory).unwrap();
         fs::write(directory.join(format!("{}.debug", "07".repeat(19))), "new").unwrap();
-        assert!(kept(&cache).take(&pin, &[1], &debug_files).is_empty());
+        assert_eq!(kept(&cache).take(&pin, &[1], &debug_files), [None]);
     }
 
     #[test]
@@ -407,7 +400,7 @@ mod tests {
         first.take(&pin, &[1], &debug_files);
         first.add(pin.id, [(1, frames("f"))].into_iter(), Some(sought()), true);
         keep(first, &debug_files);
-        assert!(kept(&cache).take(&pin, &[1], &debug_files).is_empty());
+        assert_eq!(kept(&cache).take(&pin, &[1], &debug_files), [None]);
     }
 
     #[test]
@@ -435,20 +428,18 @@ mod tests {
         let symbols = second.symbols(&pin, &addresses, &debug_files);
         assert_eq!(symbols.len(), 1);
         assert!(symbols[0].name.starts_with(b"ELF"), "{symbols:?}");
+        let nothing = Some(Named::from([]));
         let taken = second.take(&pin, &addresses, &debug_files);
-        assert_eq!(taken.keys().collect::<Vec<_>>(), [&0x40]);
+        assert_eq!(taken, [None, None, None, nothing.clone(), None]);
         second.have(pin.id, &symbols, vec![frames("elf")]);
         assert_eq!(second.symbols(&pin, &addresses, &debug_files), []);
-        let taken = second.take(&pin, &addresses, &debug_files);
-        let mut known: Vec<u64> = taken.keys().copied().collect();
-        known.sort_unstable();
-        assert_eq!(known, [0x20, 0x3f, 0x40]);
-        assert_eq!(taken[&0x3f], frames("elf"));
-        assert!(taken[&0x40].is_empty());
+        let elf = Some(frames("elf"));
+        let all = [None, elf.clone(), elf, nothing, None];
+        assert_eq!(second.take(&pin, &addresses, &debug_files), all);
         keep(second, &debug_files);
         let mut third = kept(&cache);
         assert_eq!(third.symbols(&pin, &addresses, &debug_files), []);
-        assert_eq!(third.take(&pin, &addresses, &debug_files).len(), 3);
+        assert_eq!(third.take(&pin, &addresses, &debug_files), all);
         assert_eq!(third.changed().count(), 0);
     }
 
@@ -467,7 +458,7 @@ mod tests {
         let debug_files = debug_files(folder.path());
         let mut none = KeptNames::new(None);
         let pin = pin();
-        assert!(none.take(&pin, &[1], &debug_files).is_empty());
+        assert_eq!(none.take(&pin, &[1], &debug_files), [None]);
         none.add(pin.id, [(1, frames("f"))].into_iter(), None, false);
         assert!(none.files.is_empty());
     }

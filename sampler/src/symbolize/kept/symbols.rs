@@ -1,6 +1,7 @@
 //! All that the symbol tables of a file say, and the frames of the symbols that
 //! recordings met.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -16,6 +17,10 @@ use super::addresses::Addresses;
 /// Bytes of a symbol's name that are read at once; most are shorter.
 const NAME_STEP_BYTES: usize = 256;
 
+/// The share of what is kept that has to be new before it is written again, as a
+/// divisor: to ask again for a few symbols costs less than to write all of them.
+const WORTH_KEEPING: usize = 16;
+
 /// What is known of all code of a file.
 #[derive(Debug)]
 pub(super) struct Symbols {
@@ -23,8 +28,10 @@ pub(super) struct Symbols {
     /// The frames of symbols, by where their names are in the file: those of earlier
     /// recordings.
     kept: Addresses,
-    /// Those that were asked for since.
-    new: HashMap<u64, Named>,
+    /// Those that this recording met, be they kept or new.
+    met: HashMap<u64, Named>,
+    /// How many of them were not kept.
+    new: usize,
 }
 
 /// A symbol without frames so far.
@@ -41,12 +48,13 @@ impl Symbols {
         Self {
             rows,
             kept,
-            new: HashMap::new(),
+            met: HashMap::new(),
+            new: 0,
         }
     }
 
     /// What was found at addresses before the rows came, as frames of symbols.
-    pub(super) fn met(rows: SymbolRows, found: &HashMap<u64, Named>) -> Self {
+    pub(super) fn found(rows: SymbolRows, found: &HashMap<u64, Named>) -> Self {
         let frames =
             found.iter().filter_map(
                 |(address, named)| match (rows.find(*address)?, &named[..]) {
@@ -54,9 +62,10 @@ impl Symbols {
                     _ => None,
                 },
             );
-        let new = frames.collect();
+        let met: HashMap<u64, Named> = frames.collect();
         Self {
-            new,
+            new: met.len(),
+            met,
             ..Self::new(rows, Addresses::default())
         }
     }
@@ -66,37 +75,39 @@ impl Symbols {
         self.rows.as_bytes().len()
     }
 
-    /// The frames at an address, as far as they are known.
-    pub(super) fn named(&self, address: u64) -> Option<Named> {
-        match self.rows.find(address)? {
+    /// The frames at addresses, as far as they are known: those of symbols must have
+    /// been [met](Self::meet).
+    pub(super) fn named(&self, addresses: &[u64]) -> Vec<Option<Named>> {
+        let held = self.rows.find_all(addresses);
+        let named = held.map(|held| match held? {
             Held::Nothing => Some(Named::from([])),
-            Held::NamedAt(at) => self.frames_of(at.into()),
-        }
-    }
-
-    fn frames_of(&self, at: u64) -> Option<Named> {
-        let new = self.new.get(&at).cloned();
-        new.or_else(|| self.kept.named(at))
-    }
-
-    /// The symbols that hold at these addresses and have no frames so far, each once.
-    pub(super) fn missing(&self, pin: &PinnedFile, addresses: &[u64]) -> Vec<Symbol> {
-        let named_at = addresses.iter().filter_map(|address| {
-            let Held::NamedAt(at) = self.rows.find(*address)? else {
-                return None;
-            };
-            let at = at.into();
-            let is_known = self.new.contains_key(&at) || self.kept.knows(at);
-            (!is_known).then_some(at)
+            Held::NamedAt(at) => self.met.get(&at.into()).cloned(),
         });
-        let named_at: HashSet<u64> = named_at.collect();
-        if named_at.is_empty() {
+        named.collect()
+    }
+
+    /// Has the frames of the symbols ready that hold at these addresses. Returns those
+    /// symbols that have none so far, each once.
+    pub(super) fn meet(&mut self, pin: &PinnedFile, addresses: &[u64]) -> Vec<Symbol> {
+        let mut missing = HashSet::new();
+        for held in self.rows.find_all(addresses) {
+            let Some(Held::NamedAt(at)) = held else {
+                continue;
+            };
+            if let Entry::Vacant(symbol) = self.met.entry(at.into()) {
+                match self.kept.named(at.into()) {
+                    Some(named) => drop(symbol.insert(named)),
+                    None => drop(missing.insert(at)),
+                }
+            }
+        }
+        if missing.is_empty() {
             return Vec::new();
         }
         let Ok(file) = pin.as_fd().try_clone_to_owned().map(File::from) else {
             return Vec::new();
         };
-        let symbols = named_at.into_iter().filter_map(|at| {
+        let symbols = missing.into_iter().map(u64::from).filter_map(|at| {
             let name = text(&file, at)?;
             Some(Symbol { at, name })
         });
@@ -106,17 +117,19 @@ impl Symbols {
     /// Takes the frames of symbols that were asked for.
     pub(super) fn have(&mut self, symbols: &[Symbol], named: Vec<Named>) {
         let at = symbols.iter().map(|symbol| symbol.at);
-        self.new.extend(at.zip(named));
+        self.met.extend(at.zip(named));
+        self.new += symbols.len();
     }
 
-    /// Whether there are frames that no earlier recording had, and room for them.
+    /// Whether so many frames are known that no earlier recording had, and have room,
+    /// that they should be kept.
     pub(super) fn is_changed(&self) -> bool {
-        !self.new.is_empty() && self.kept.room() > 0
+        self.new > self.kept.count() / WORTH_KEEPING && self.kept.room() > 0
     }
 
-    /// The frames of all symbols that were met.
+    /// The frames of all symbols that were met, by this recording or another.
     pub(super) fn frames(&self) -> Addresses {
-        self.kept.with(&self.new)
+        self.kept.with(&self.met)
     }
 }
 

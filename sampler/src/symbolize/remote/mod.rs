@@ -167,20 +167,22 @@ impl Parsers {
         }
         self.name_kept_symbols(pin, addresses);
         let mut named = self.kept.take(pin, addresses, &self.debug_files);
-        let is_new = |address: &u64| !named.contains_key(address);
-        let new: Vec<u64> = addresses.iter().copied().filter(is_new).collect();
+        let is_known = addresses.iter().zip(&named);
+        let new = is_known.filter_map(|(address, named)| named.is_none().then_some(*address));
+        let new: Vec<u64> = new.collect();
         if !new.is_empty() {
             let found = self.parse(pin, &new, kind);
-            let found = new.into_iter().zip(found);
             if let Some(known) = self.files.get(&pin.id) {
-                let found = found.clone();
+                let found = new.into_iter().zip(found.iter().cloned());
                 let sought = known.sought.clone();
                 self.kept.add(pin.id, found, sought, known.is_doubtful());
             }
-            named.extend(found);
+            let unknown = named.iter_mut().filter(|named| named.is_none());
+            for (unknown, found) in unknown.zip(found) {
+                *unknown = Some(found);
+            }
         }
-        let named = addresses.iter().map(|address| named.remove(address));
-        named.map(Option::unwrap_or_default).collect()
+        named.into_iter().map(Option::unwrap_or_default).collect()
     }
 
     /// Has the names of symbols demangled that earlier recordings kept of this file

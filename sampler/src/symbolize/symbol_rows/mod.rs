@@ -6,6 +6,8 @@
 
 mod build;
 
+use std::ops::Range;
+
 pub(super) use build::{SymbolLayout, SymbolTables};
 
 /// An offset into the file, and one of a text in it; 32 bits each, little-endian.
@@ -14,6 +16,9 @@ const ROW_BYTES: usize = 8;
 const NO_SYMBOL: u32 = 0;
 /// In the place of a text: nothing is known here.
 const NOT_CODE: u32 = u32::MAX;
+
+/// Behind the last offset that a row can tell.
+const END_OF_OFFSETS: u64 = 1 << 32;
 
 /// Rows by ascending offsets, each of which holds up to the next one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,14 +47,40 @@ impl SymbolRows {
 
     /// What holds at an offset of the file; `None` if that is not known.
     pub(super) fn find(&self, offset: u64) -> Option<Held> {
-        let offset = u32::try_from(offset).ok()?;
+        self.look_up(offset).1
+    }
+
+    /// What holds at each of these offsets. Those that follow each other in a row are
+    /// looked up once.
+    pub(super) fn find_all(&self, offsets: &[u64]) -> impl Iterator<Item = Option<Held>> {
+        let mut last = (0..0, None);
+        offsets.iter().map(move |offset| {
+            if !last.0.contains(offset) {
+                last = self.look_up(*offset);
+            }
+            last.1
+        })
+    }
+
+    /// What holds at an offset, and where it does.
+    fn look_up(&self, offset: u64) -> (Range<u64>, Option<Held>) {
         let (rows, _) = self.0.as_chunks::<ROW_BYTES>();
-        let after = rows.partition_point(|row| start_and_name(*row).0 <= offset);
-        let (_, name) = start_and_name(rows[after.checked_sub(1)?]);
-        match name {
+        let after = rows.partition_point(|row| u64::from(start_and_name(*row).0) <= offset);
+        let end = rows.get(after).map(|row| start_and_name(*row).0.into());
+        let Some(before) = after.checked_sub(1) else {
+            return (0..end.unwrap_or(u64::MAX), None);
+        };
+        let (start, name) = start_and_name(rows[before]);
+        let held = match name {
             NOT_CODE => None,
             NO_SYMBOL => Some(Held::Nothing),
             name => Some(Held::NamedAt(name)),
+        };
+        // An offset has 32 bits, and whatever is behind is not known.
+        match end {
+            Some(end) => (start.into()..end, held),
+            None if offset > u32::MAX.into() => (END_OF_OFFSETS..u64::MAX, None),
+            None => (start.into()..END_OF_OFFSETS, held),
         }
     }
 
@@ -104,6 +135,13 @@ mod tests {
             (u64::MAX, None),
         ] {
             assert_eq!(rows.find(offset), held, "{offset}");
+            let around = [offset, offset, 40, offset];
+            let found: Vec<_> = rows.find_all(&around).collect();
+            assert_eq!(
+                found,
+                [held, held, Some(Held::NamedAt(7)), held],
+                "{offset}"
+            );
         }
     }
 

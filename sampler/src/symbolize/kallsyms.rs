@@ -1,7 +1,9 @@
-//! The lines of `/proc/kallsyms` that describe the kernel's own code.
+//! What `/proc/kallsyms` says of the kernel's own code.
 
 use std::io::{self, BufRead};
 use std::ops::Range;
+
+use super::symbol_rows::SymbolRows;
 
 /// The symbols around the code.
 const FIRST: &[u8] = b"_stext";
@@ -10,45 +12,92 @@ const LAST: &[u8] = b"_etext";
 /// idle CPUs for ever.
 const LAST_OF_START: &[u8] = b"_einittext";
 
-/// The lines from the code's start to its end, that of the code that has started the
-/// kernel if it comes, which ascend, with those of other symbols that start where
-/// the code does; `None` if there are none such, or if they hide their addresses.
-pub(super) fn core_lines(mut lines: impl BufRead) -> io::Result<Option<Vec<u8>>> {
-    let mut core = Vec::new();
+/// The symbols of the kernel's own code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CoreSymbols {
+    /// From the first symbol to the last one.
+    pub code: Range<u64>,
+    /// By offsets from the first symbol; of several with one start, the first.
+    pub rows: SymbolRows,
+    /// What the rows lead to, each with a NUL behind it.
+    pub names: Vec<u8>,
+}
+
+/// The symbols from the code's start to its end, that of the code that has started the
+/// kernel if it comes, which ascend, with others that start where the code does;
+/// `None` if there are none such, or if they hide their addresses.
+pub(super) fn core_symbols(mut lines: impl BufRead) -> io::Result<Option<CoreSymbols>> {
+    let mut core = Found::default();
+    let mut line = Vec::new();
     let (mut last_address, mut is_inside) = (0, false);
     let mut end_of_code = None;
     loop {
-        let start = core.len();
-        let is_over = lines.read_until(b'\n', &mut core)? == 0;
-        let symbol = symbol(&core[start..]).filter(|_| !is_over);
+        line.clear();
+        let is_over = lines.read_until(b'\n', &mut line)? == 0;
+        let symbol = symbol(&line).filter(|_| !is_over);
         let symbol = symbol.filter(|(address, _)| !is_inside || *address >= last_address);
         let Some((address, name)) = symbol else {
-            core.truncate(end_of_code.unwrap_or(0));
+            core.symbols.truncate(end_of_code.unwrap_or(0));
             break;
         };
-        let is_elsewhere = !is_inside && address != last_address;
+        if !is_inside && address != last_address {
+            core = Found::default();
+        }
         last_address = address;
         is_inside |= name == FIRST && address != 0;
+        core.add(address, name);
         if is_inside && name == LAST {
-            end_of_code = Some(core.len());
+            end_of_code = Some(core.symbols.len());
         } else if end_of_code.is_some() && name == LAST_OF_START {
             break;
         }
-        if is_elsewhere {
-            core.drain(..start);
-        }
     }
-    Ok(code(&core).map(|_| core))
+    Ok(core.symbols())
 }
 
-/// From the first symbol of such lines to the last.
-pub(super) fn code(lines: &[u8]) -> Option<Range<u64>> {
-    let lines = lines.strip_suffix(b"\n")?;
-    let last = lines.rsplit(|byte| *byte == b'\n').next()?;
-    let (start, _) = symbol(lines.split(|byte| *byte == b'\n').next()?)?;
-    let (end, last_name) = symbol(last)?;
-    let is_end = last_name == LAST || last_name == LAST_OF_START;
-    (is_end && start < end).then_some(start..end)
+/// Symbols in the order of their lines.
+#[derive(Debug)]
+struct Found {
+    /// Where each is, and where its name.
+    symbols: Vec<(u64, usize)>,
+    names: Vec<u8>,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self {
+            symbols: Vec::new(),
+            // No name is at 0.
+            names: vec![0],
+        }
+    }
+}
+
+impl Found {
+    fn add(&mut self, address: u64, name: &[u8]) {
+        self.symbols.push((address, self.names.len()));
+        self.names.extend(name);
+        self.names.push(0);
+    }
+
+    /// As rows, if there are some and offsets have the room.
+    fn symbols(self) -> Option<CoreSymbols> {
+        let (start, end) = (self.symbols.first()?.0, self.symbols.last()?.0);
+        let mut rows = SymbolRows::default();
+        let mut before = None;
+        for (address, name) in self.symbols {
+            if before != Some(address) {
+                let offset = u32::try_from(address - start).ok()?;
+                rows.push(offset, u32::try_from(name).ok()?);
+            }
+            before = Some(address);
+        }
+        (start < end).then_some(CoreSymbols {
+            code: start..end,
+            rows,
+            names: self.names,
+        })
+    }
 }
 
 /// Address and name of a line, if it is one of the kernel proper.
@@ -60,51 +109,11 @@ fn symbol(line: &[u8]) -> Option<(u64, &[u8])> {
     (!is_of_module).then_some((u64::from_str_radix(address, 16).ok()?, name))
 }
 
-/// The name and the start of the symbol that an address belongs to, by lines that
-/// ascend: of the last one that does not start behind it, and of several that start
-/// where that one does, of the first.
-pub(super) fn find(lines: &[u8], address: u64) -> Option<(&[u8], u64)> {
-    let behind = partition(lines, |start| start <= address)?;
-    let before = lines[..behind].strip_suffix(b"\n")?;
-    let mut backwards = before.rsplit(|byte| *byte == b'\n').map(symbol);
-    let (start, mut first) = backwards.next()??;
-    while let Some(Some((at, name))) = backwards.next()
-        && at == start
-    {
-        first = name;
-    }
-    Some((first, start))
-}
-
-/// Where the first line is whose symbol does not start as `before` says, all those
-/// in front of it doing so; `None` if a line that is met is none of a symbol.
-fn partition(lines: &[u8], before: impl Fn(u64) -> bool) -> Option<usize> {
-    let (mut from, mut to) = (0, lines.len());
-    while from < to {
-        let middle = from + (to - from) / 2;
-        let line_end = lines[from..middle].iter().rposition(|byte| *byte == b'\n');
-        let start = line_end.map_or(from, |end| from + end + 1);
-        let line = line_at(lines, start);
-        if before(symbol(line)?.0) {
-            from = start + line.len();
-        } else {
-            to = start;
-        }
-    }
-    Some(from)
-}
-
-/// The line that starts there, with its end.
-fn line_at(lines: &[u8], start: usize) -> &[u8] {
-    let rest = &lines[start..];
-    let end = rest.iter().position(|byte| *byte == b'\n');
-    &rest[..end.map_or(rest.len(), |end| end + 1)]
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is the failure report")]
 
+    use super::super::symbol_rows::Held;
     use super::*;
 
     const CORE: &str = "\
@@ -116,9 +125,19 @@ mod tests {
         ffffffff81000180 t g\n\
         ffffffff81000200 T _etext\n";
 
-    fn core_of(kallsyms: &str) -> Option<String> {
-        let lines = core_lines(kallsyms.as_bytes()).unwrap();
-        lines.map(|lines| String::from_utf8(lines).unwrap())
+    fn core_of(kallsyms: &str) -> Option<CoreSymbols> {
+        core_symbols(kallsyms.as_bytes()).unwrap()
+    }
+
+    /// What holds at an offset from the start of the code, and where that starts.
+    fn found(core: &CoreSymbols, offset: u64) -> (&str, u64) {
+        let (holds, held) = core.rows.look_up(offset);
+        let Some(Held::NamedAt(name)) = held else {
+            panic!("nothing holds at {offset:#x}");
+        };
+        let name = &core.names[name as usize..];
+        let name = name.split(|byte| *byte == 0).next().unwrap();
+        (str::from_utf8(name).unwrap(), holds.start)
     }
 
     #[test]
@@ -128,9 +147,9 @@ mod tests {
              {CORE}ffffffff82000000 D jiffies\n\
              ffffffffc0000000 t bpf_prog_6deef7357e7b4530_f\t[bpf]\n"
         );
-        assert_eq!(core_of(&all).as_deref(), Some(CORE));
-        let code = code(CORE.as_bytes()).unwrap();
-        assert_eq!(code, 0xffff_ffff_8100_0000..0xffff_ffff_8100_0200);
+        let core = core_of(CORE).unwrap();
+        assert_eq!(core_of(&all).as_ref(), Some(&core));
+        assert_eq!(core.code, 0xffff_ffff_8100_0000..0xffff_ffff_8100_0200);
     }
 
     #[test]
@@ -140,17 +159,20 @@ mod tests {
             ffffffff83000000 T _sinittext\n\
             ffffffff83000100 T start_kernel\n\
             ffffffff83000200 T _einittext\n";
+        let core = core_of(&format!("{CORE}{START}")).unwrap();
+        assert_eq!(core.code, 0xffff_ffff_8100_0000..0xffff_ffff_8300_0200);
+        assert_eq!(found(&core, 0x0200_01ff), ("start_kernel", 0x0200_0100));
         let all = format!("{CORE}{START}ffffffff83001000 b __brk\n");
-        assert_eq!(core_of(&all), Some(format!("{CORE}{START}")));
-        let code = code(format!("{CORE}{START}").as_bytes()).unwrap();
-        assert_eq!(code, 0xffff_ffff_8100_0000..0xffff_ffff_8300_0200);
+        assert_eq!(core_of(&all), Some(core));
         // Not where it is in another place, or another's.
         for other in [
             START.replace("ffffffff830001", "ffffffff800001"),
             START.replace("start_kernel", "start_kernel\t[module]"),
             START.replace("_einittext", "end"),
         ] {
-            assert_eq!(core_of(&format!("{CORE}{other}")).as_deref(), Some(CORE));
+            let core = core_of(&format!("{CORE}{other}")).unwrap();
+            assert_eq!(core.code, core_of(CORE).unwrap().code);
+            assert_eq!(core.rows, core_of(CORE).unwrap().rows);
         }
     }
 
@@ -170,15 +192,13 @@ mod tests {
         ] {
             assert_eq!(core_of(other), None, "{other}");
         }
-        assert_eq!(code(&CORE.as_bytes()[..CORE.len() - 3]), None);
+        let far = CORE.replace("ffffffff81000000", "fffffff081000000");
+        assert_eq!(core_of(&far), None);
     }
 
     #[test]
     fn an_address_is_its_last_symbols_and_of_equals_the_first_ones() {
-        let at = |offset: u64| {
-            let found = find(CORE.as_bytes(), 0xffff_ffff_8100_0000 + offset);
-            found.map(|(name, start)| (str::from_utf8(name).unwrap(), start & 0xfff))
-        };
+        let core = core_of(CORE).unwrap();
         for (offset, expected) in [
             (0, ("first_of_all", 0)),
             (0xff, ("first_of_all", 0)),
@@ -186,13 +206,8 @@ mod tests {
             (0x17f, ("schedule", 0x100)),
             (0x180, ("f", 0x180)),
             (0x1ff, ("f", 0x180)),
-            (0x200, ("_etext", 0x200)),
-            (0x300, ("_etext", 0x200)),
         ] {
-            assert_eq!(at(offset), Some(expected), "{offset:#x}");
+            assert_eq!(found(&core, offset), expected, "{offset:#x}");
         }
-        assert_eq!(find(CORE.as_bytes(), 0xffff_ffff_80ff_ffff), None);
-        assert_eq!(find(b"", 1), None);
-        assert_eq!(find(b"nonsense\nwithout end", u64::MAX), None);
     }
 }

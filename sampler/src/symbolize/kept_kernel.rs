@@ -2,9 +2,12 @@
 //!
 //! Of `/proc/kallsyms`, which takes the kernel long to write, the part that does
 //! not change until the next boot: the symbols of its code proper, without those
-//! of modules and of code that was made at run time. It is kept as it stands
-//! there, in the [cache](crate::cache), under the name of the boot.
+//! of modules and of code that was made at run time. They are kept as [rows](SymbolRows)
+//! and names, in the [cache](crate::cache), under the name of the boot. The names stay
+//! there: each is read when its symbol is met.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::ops::Range;
@@ -13,8 +16,11 @@ use std::sync::Arc;
 
 use crate::cache::{Cache, Key};
 
+use super::kallsyms::{self, CoreSymbols};
+use super::kernel;
 use super::names::Named;
-use super::{kallsyms, kernel};
+use super::symbol_rows::{Held, SymbolRows};
+use super::text::text_at;
 
 /// More than any kernel has symbols, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
@@ -30,8 +36,23 @@ pub(super) struct KeptKernel {
 enum State {
     NotLookedFor,
     Missing,
-    There { lines: Vec<u8>, code: Range<u64> },
+    There(There),
 }
+
+#[derive(Debug)]
+struct There {
+    code: Range<u64>,
+    rows: SymbolRows,
+    /// With the names, from this offset on.
+    file: File,
+    names_start: u64,
+    /// Those that were read, by where they are.
+    names: HashMap<u32, String>,
+}
+
+/// Before the rows: where the code starts and ends, and what the rows take; 64 bits
+/// each, little-endian.
+const HEADER_BYTES: usize = 24;
 
 impl KeptKernel {
     /// Nothing is kept without a cache, or for a boot without a name.
@@ -49,22 +70,32 @@ impl KeptKernel {
         if matches!(self.state, State::NotLookedFor) {
             self.state = self.look().unwrap_or(State::Missing);
         }
-        let State::There { lines, code } = &self.state else {
-            return None;
-        };
-        if !code.contains(&address) {
-            return None;
+        match &mut self.state {
+            State::There(there) => there.name(address),
+            State::NotLookedFor | State::Missing => None,
         }
-        let (symbol, start) = kallsyms::find(lines, address)?;
-        let symbol = str::from_utf8(symbol).ok()?;
-        Some(kernel::named(symbol, address - start))
     }
 
     fn look(&self) -> Option<State> {
         let (cache, key) = self.place.as_ref()?;
-        let lines = cache.get(key)?;
-        let code = kallsyms::code(&lines)?;
-        Some(State::There { lines, code })
+        let file = cache.file(key)?;
+        let mut header = [0; HEADER_BYTES];
+        file.read_exact_at(&mut header, 0).ok()?;
+        let (words, _) = header.as_chunks::<8>();
+        let [start, end, rows_bytes] = [0, 1, 2].map(|at| u64::from_le_bytes(words[at]));
+        let names_start = rows_bytes.checked_add(HEADER_BYTES as u64)?;
+        if names_start > file.metadata().ok()?.len() {
+            return None;
+        }
+        let mut rows = vec![0; rows_bytes as usize];
+        file.read_exact_at(&mut rows, HEADER_BYTES as u64).ok()?;
+        Some(State::There(There {
+            code: start..end,
+            rows: SymbolRows::from_bytes(rows),
+            file,
+            names_start,
+            names: HashMap::new(),
+        }))
     }
 
     /// Keeps what is missing.
@@ -77,12 +108,40 @@ impl KeptKernel {
             at: 0,
         };
         let lines = BufReader::with_capacity(1 << 16, from_start.take(MAX_BYTES));
-        match kallsyms::core_lines(lines) {
-            Ok(Some(lines)) => cache.put(key, &lines),
+        match kallsyms::core_symbols(lines) {
+            Ok(Some(symbols)) => cache.put(key, &entry(&symbols)),
             Ok(None) => {}
             Err(error) => tracing::debug!(%error, "the kernel's symbols could not be kept"),
         }
     }
+}
+
+impl There {
+    fn name(&mut self, address: u64) -> Option<Named> {
+        if !self.code.contains(&address) {
+            return None;
+        }
+        let offset = address - self.code.start;
+        let (holds, Some(Held::NamedAt(name))) = self.rows.look_up(offset) else {
+            return None;
+        };
+        let symbol = match self.names.entry(name) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let text = text_at(&self.file, self.names_start + u64::from(name))?;
+                new.insert(String::from_utf8(text).ok()?)
+            }
+        };
+        Some(kernel::named(symbol, offset.checked_sub(holds.start)?))
+    }
+}
+
+/// What is kept of symbols.
+fn entry(symbols: &CoreSymbols) -> Vec<u8> {
+    let rows = symbols.rows.as_bytes();
+    let words = [symbols.code.start, symbols.code.end, rows.len() as u64];
+    let header = words.map(u64::to_le_bytes).concat();
+    [&header, rows, &symbols.names].concat()
 }
 
 /// A file from its first byte on, wherever others are in it.
@@ -129,7 +188,9 @@ mod tests {
         first.keep(&kallsyms);
 
         let mut second = kept(boot);
-        assert_eq!(second.name(address).unwrap()[0].name, "schedule");
+        for offset in [0, 3] {
+            assert_eq!(second.name(address + offset).unwrap()[0].name, "schedule");
+        }
         assert!(second.name(0xffff_ffff_8200_0000).is_none());
 
         let other = "1b4e28ba-2fa1-11d2-883f-b9a761bde3fc";

@@ -44,6 +44,7 @@ mod sealed;
 mod service;
 mod symbol_rows;
 mod symbolizer;
+mod text;
 mod vdso;
 mod waiting;
 mod worker;

@@ -13,6 +13,7 @@ mod symbols;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,12 @@ use symbols::Symbols;
 const MAX_FILES: usize = 4096;
 /// Rows of all files that are held, in bytes.
 const MAX_ROWS_BYTES: usize = 32 << 20;
+
+/// The share of what is kept that has to be new before it is written again, as a
+/// divisor: to ask again for a few names costs less than to write all of them.
+const WORTH_KEEPING: usize = 16;
+/// Names in a file that took so long are kept however few are new.
+const LONG: Duration = Duration::from_millis(50);
 
 /// What a file's debug file was looked for by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,10 +193,15 @@ impl KeptNames {
         }
     }
 
-    /// The files with something new to keep, and where.
-    pub(super) fn changed(self) -> impl Iterator<Item = (Arc<Cache>, File)> {
+    /// The files with something new that is worth to be kept, and where. Each has
+    /// `spent` some time.
+    pub(super) fn changed(
+        self,
+        spent: impl Fn(FileId) -> Duration,
+    ) -> impl Iterator<Item = (Arc<Cache>, File)> {
         let files = self.files.into_values();
-        let changed = files.filter(|file| file.is_changed() && !file.is_doubtful);
+        let changed =
+            files.filter(move |file| !file.is_doubtful && file.is_changed(spent(file.id())));
         let cache = self.cache;
         changed.filter_map(move |file| Some((cache.clone()?, file)))
     }
@@ -201,9 +213,12 @@ impl File {
         self.pin.id
     }
 
-    fn is_changed(&self) -> bool {
+    fn is_changed(&self, spent: Duration) -> bool {
         match &self.known {
-            Known::Addresses(_) => !self.new.is_empty(),
+            Known::Addresses(_) if self.new.is_empty() => false,
+            Known::Addresses(known) => {
+                spent >= LONG || self.new.len() > known.count() / WORTH_KEEPING
+            }
             Known::Symbols(symbols) => symbols.is_changed(),
         }
     }
@@ -256,7 +271,7 @@ fn look(
     room_bytes: usize,
 ) -> Option<(Known, Option<Sought>)> {
     for kind in [Kind::Symbols, Kind::Names] {
-        let Some(entry) = cache.get(&Key::of(kind, pin)?) else {
+        let Some(mut entry) = cache.get(&Key::of(kind, pin)?) else {
             continue;
         };
         let (was, content) = postcard::take_from_bytes::<Around>(&entry).ok()?;
@@ -265,7 +280,9 @@ fn look(
         }
         let known = match kind {
             Kind::Symbols if content.len() <= room_bytes => {
-                let rows = SymbolRows::from_bytes(content.to_vec());
+                // No second copy of what may be large.
+                entry.drain(..entry.len() - content.len());
+                let rows = SymbolRows::from_bytes(entry);
                 let frames = Key::of(Kind::Frames, pin).and_then(|key| cache.get(&key));
                 let frames = frames.and_then(|frames| addresses(&frames));
                 Known::Symbols(Symbols::new(rows, frames.unwrap_or_default()))
@@ -334,7 +351,7 @@ mod tests {
 
     /// Ends a recording, of files of which no more is known than what it found.
     fn keep(names: KeptNames, debug_files: &DebugFiles) {
-        for (cache, file) in names.changed() {
+        for (cache, file) in names.changed(|_| Duration::ZERO) {
             file.keep(&cache, debug_files, None);
         }
     }
@@ -419,7 +436,7 @@ mod tests {
             .flatten()
             .flat_map(|word: &u32| word.to_le_bytes());
         let rows = SymbolRows::from_bytes(rows.collect());
-        for (cache, file) in first.changed() {
+        for (cache, file) in first.changed(|_| Duration::ZERO) {
             assert!(file.lacks_rows());
             file.keep(&cache, &debug_files, Some(rows.clone()));
         }
@@ -440,7 +457,7 @@ mod tests {
         let mut third = kept(&cache);
         assert_eq!(third.symbols(&pin, &addresses, &debug_files), []);
         assert_eq!(third.take(&pin, &addresses, &debug_files), all);
-        assert_eq!(third.changed().count(), 0);
+        assert_eq!(third.changed(|_| LONG).count(), 0);
     }
 
     #[test]

@@ -5,21 +5,14 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::FileExt as _;
 
 use crate::object::PinnedFile;
-use crate::symbolize::demangle::MAX_NAME_BYTES;
 use crate::symbolize::names::Named;
 use crate::symbolize::symbol_rows::{Held, SymbolRows};
+use crate::symbolize::text::text_at;
 
+use super::WORTH_KEEPING;
 use super::addresses::Addresses;
-
-/// Bytes of a symbol's name that are read at once; most are shorter.
-const NAME_STEP_BYTES: usize = 256;
-
-/// The share of what is kept that has to be new before it is written again, as a
-/// divisor: to ask again for a few symbols costs less than to write all of them.
-const WORTH_KEEPING: usize = 16;
 
 /// What is known of all code of a file.
 #[derive(Debug)]
@@ -108,7 +101,7 @@ impl Symbols {
             return Vec::new();
         };
         let symbols = missing.into_iter().map(u64::from).filter_map(|at| {
-            let name = text(&file, at)?;
+            let name = text_at(&file, at)?;
             Some(Symbol { at, name })
         });
         symbols.collect()
@@ -130,49 +123,5 @@ impl Symbols {
     /// The frames of all symbols that were met, by this recording or another.
     pub(super) fn frames(&self) -> Addresses {
         self.kept.with(&self.met)
-    }
-}
-
-/// The text at an offset of a file, up to a NUL; of one that is longer than a name,
-/// one byte more than a name has. `None` if the file ends before it does.
-fn text(file: &File, offset: u64) -> Option<Vec<u8>> {
-    let mut text = Vec::new();
-    loop {
-        let mut step = [0; NAME_STEP_BYTES];
-        let found = file.read_at(&mut step, offset + text.len() as u64).ok()?;
-        let step = &step[..found];
-        let end = step.iter().position(|byte| *byte == 0);
-        text.extend_from_slice(&step[..end.unwrap_or(found)]);
-        if end.is_some() || text.len() > MAX_NAME_BYTES {
-            text.truncate(MAX_NAME_BYTES + 1);
-            return Some(text);
-        }
-        if found == 0 {
-            return None;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a panic is the failure report")]
-
-    use std::io::Write as _;
-
-    use super::*;
-
-    #[test]
-    fn a_text_ends_with_a_nul_or_is_too_long() {
-        let mut file = tempfile::tempfile().unwrap();
-        let long = "x".repeat(5000);
-        file.write_all(format!("{long}\0short\0\0open").as_bytes())
-            .unwrap();
-        let length_at = |offset| text(&file, offset).map(|text| text.len());
-        assert_eq!(length_at(0), Some(MAX_NAME_BYTES + 1));
-        assert_eq!(length_at(4000), Some(1000));
-        assert_eq!(text(&file, 5001).unwrap(), b"short");
-        assert_eq!(length_at(5007), Some(0));
-        assert_eq!(length_at(5008), None);
-        assert_eq!(length_at(9000), None);
     }
 }

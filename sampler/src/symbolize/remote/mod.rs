@@ -224,7 +224,10 @@ impl Parsers {
 
     /// Keeps the names that were found for the next recording.
     pub(super) fn keep_names(&mut self) {
-        for (cache, file) in std::mem::take(&mut self.kept).changed() {
+        let kept = std::mem::take(&mut self.kept);
+        let spent = |file| self.spent(file);
+        let changed: Vec<_> = kept.changed(spent).collect();
+        for (cache, file) in changed {
             let rows = file.lacks_rows().then(|| self.symbol_rows(file.id()));
             file.keep(&cache, &self.debug_files, rows.flatten());
         }

@@ -63,7 +63,7 @@ impl SymbolRows {
     }
 
     /// What holds at an offset, and where it does.
-    fn look_up(&self, offset: u64) -> (Range<u64>, Option<Held>) {
+    pub(super) fn look_up(&self, offset: u64) -> (Range<u64>, Option<Held>) {
         let (rows, _) = self.0.as_chunks::<ROW_BYTES>();
         let after = rows.partition_point(|row| u64::from(start_and_name(*row).0) <= offset);
         let end = rows.get(after).map(|row| start_and_name(*row).0.into());
@@ -86,7 +86,7 @@ impl SymbolRows {
 
     /// Adds a row behind all others. One with the same start takes the place of the
     /// last one; one that says the same is not needed.
-    fn push(&mut self, start: u32, name: u32) {
+    pub(super) fn push(&mut self, start: u32, name: u32) {
         let (rows, _) = self.0.as_chunks::<ROW_BYTES>();
         let last = rows.last().map(|row| start_and_name(*row));
         if last.is_some_and(|(last_start, _)| last_start == start) {

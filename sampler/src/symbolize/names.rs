@@ -1,5 +1,6 @@
 //! What symbolization found.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -162,16 +163,18 @@ impl Names {
         self.get(place, address).is_some()
     }
 
-    /// Records the answer for an address; the first one stays.
-    pub(super) fn insert(&mut self, place: PlaceKey, address: u64, named: Named) {
-        let is_named = !named.is_empty();
-        let slot = self.places.entry(place).or_default().entry(address);
-        if let std::collections::hash_map::Entry::Vacant(slot) = slot {
-            slot.insert(named);
-            if is_named {
-                self.stats.named += 1;
-            } else {
-                self.stats.unnamed += 1;
+    /// Records the answers for addresses in one place; the first one for each stays.
+    pub(super) fn insert(&mut self, place: PlaceKey, named: impl Iterator<Item = (u64, Named)>) {
+        let answers = self.places.entry(place).or_default();
+        for (address, named) in named {
+            let is_named = !named.is_empty();
+            if let Entry::Vacant(slot) = answers.entry(address) {
+                slot.insert(named);
+                if is_named {
+                    self.stats.named += 1;
+                } else {
+                    self.stats.unnamed += 1;
+                }
             }
         }
     }
@@ -200,8 +203,8 @@ mod tests {
     #[test]
     fn an_address_nobody_asked_for_differs_from_one_without_a_name() {
         let mut names = Names::default();
-        names.insert(PlaceKey::Kernel, 1, named("f"));
-        names.insert(PlaceKey::Kernel, 2, Arc::from([]));
+        names.insert(PlaceKey::Kernel, [(1, named("f"))].into_iter());
+        names.insert(PlaceKey::Kernel, [(2, Arc::from([]))].into_iter());
         assert_eq!(names.get(&PlaceKey::Kernel, 1).unwrap()[0].name, "f");
         assert!(names.get(&PlaceKey::Kernel, 2).unwrap().is_empty());
         assert!(names.get(&PlaceKey::Kernel, 3).is_none());
@@ -211,9 +214,9 @@ mod tests {
     #[test]
     fn each_distinct_address_counts_once() {
         let mut names = Names::default();
-        names.insert(PlaceKey::Kernel, 1, named("f"));
-        names.insert(PlaceKey::Kernel, 1, named("g"));
-        names.insert(PlaceKey::Vdso, 1, Arc::from([]));
+        names.insert(PlaceKey::Kernel, [(1, named("f"))].into_iter());
+        names.insert(PlaceKey::Kernel, [(1, named("g"))].into_iter());
+        names.insert(PlaceKey::Vdso, [(1, Arc::from([]))].into_iter());
         assert_eq!((names.stats().named, names.stats().unnamed), (1, 1));
         assert_eq!(names.get(&PlaceKey::Kernel, 1).unwrap()[0].name, "f");
     }

@@ -235,9 +235,9 @@ impl Worker {
         let unnamed = std::iter::repeat_with(|| Named::from([]));
         let mut answers = self.shared.answers();
         answers.settled += addresses.len() as u64;
-        for (address, named) in addresses.iter().zip(named.into_iter().chain(unnamed)) {
-            answers.names.insert(place.key(), *address, named);
-        }
+        let named = named.into_iter().chain(unnamed);
+        let named = addresses.into_iter().zip(named);
+        answers.names.insert(place.key(), named);
     }
 
     fn name_in(

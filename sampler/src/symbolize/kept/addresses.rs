@@ -1,7 +1,6 @@
 //! Names by address, or by any number that stands for one, each text once.
 
-use std::collections::HashMap;
-
+use ahash::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::symbolize::demangle::MAX_NAME_BYTES;

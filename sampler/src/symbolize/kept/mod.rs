@@ -11,10 +11,10 @@
 mod addresses;
 mod symbols;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ahash::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, Key, Kind};
@@ -87,8 +87,6 @@ pub(super) struct KeptNames {
     cache: Option<Arc<Cache>>,
     files: HashMap<FileId, File>,
     rows_bytes: usize,
-    /// Addresses that an earlier recording had named, or found to be nameless.
-    pub taken: u64,
 }
 
 impl KeptNames {
@@ -96,23 +94,6 @@ impl KeptNames {
         Self {
             cache,
             ..Self::default()
-        }
-    }
-
-    /// The symbols that hold at these addresses, each once, as far as they are known
-    /// and have not [got their frames](Self::have).
-    pub(super) fn symbols(
-        &mut self,
-        pin: &Arc<PinnedFile>,
-        addresses: &[u64],
-        debug_files: &DebugFiles,
-    ) -> Vec<Symbol> {
-        let Some(file) = self.file(pin, debug_files) else {
-            return Vec::new();
-        };
-        match &mut file.known {
-            Known::Symbols(symbols) => symbols.meet(pin, addresses),
-            Known::Addresses(_) => Vec::new(),
         }
     }
 
@@ -131,23 +112,28 @@ impl KeptNames {
         }
     }
 
-    /// What is known of each of these addresses.
+    /// What is known of each of these addresses. Of those that are not known, some may
+    /// be when the symbols that are returned with them have [got their
+    /// frames](Self::have).
     pub(super) fn take(
         &mut self,
         pin: &Arc<PinnedFile>,
         addresses: &[u64],
         debug_files: &DebugFiles,
-    ) -> Vec<Option<Named>> {
-        let known = match self.file(pin, debug_files).map(|file| &file.known) {
-            None => vec![None; addresses.len()],
-            Some(Known::Symbols(symbols)) => symbols.named(addresses),
+    ) -> (Vec<Option<Named>>, Vec<Symbol>) {
+        let (known, missing) = match self.file(pin, debug_files).map(|file| &mut file.known) {
+            None => (vec![None; addresses.len()], Vec::new()),
+            Some(Known::Symbols(known)) => {
+                let (known, missing) = known.named(addresses);
+                (known, symbols::symbols(pin, missing))
+            }
             Some(Known::Addresses(known)) => {
                 let addresses = addresses.iter();
-                addresses.map(|address| known.named(*address)).collect()
+                let known = addresses.map(|address| known.named(*address));
+                (known.collect(), Vec::new())
             }
         };
-        self.taken += known.iter().flatten().count() as u64;
-        known
+        (known, missing)
     }
 
     fn file(&mut self, pin: &Arc<PinnedFile>, debug_files: &DebugFiles) -> Option<&mut File> {
@@ -165,7 +151,7 @@ impl KeptNames {
             let file = File {
                 pin: Arc::clone(pin),
                 known,
-                new: HashMap::new(),
+                new: HashMap::default(),
                 is_doubtful: false,
                 sought,
             };
@@ -369,14 +355,13 @@ mod tests {
         let debug_files = debug_files(folder.path());
         let (pin, cache) = (pin(), folder.path().join("cache"));
         let mut first = kept(&cache);
-        assert_eq!(first.take(&pin, &[1, 2], &debug_files), [None, None]);
+        assert_eq!(first.take(&pin, &[1, 2], &debug_files).0, [None, None]);
         let found = [(1, frames("f")), (2, Named::from([]))];
         first.add(pin.id, found.into_iter(), Some(sought()), false);
         keep(first, &debug_files);
         let mut second = kept(&cache);
-        let taken = second.take(&pin, &[1, 2, 3], &debug_files);
+        let (taken, _) = second.take(&pin, &[1, 2, 3], &debug_files);
         assert_eq!(taken, [Some(frames("f")), Some(Named::from([])), None]);
-        assert_eq!(second.taken, 2);
         second.add(
             pin.id,
             [(3, frames("g"))].into_iter(),
@@ -384,7 +369,7 @@ mod tests {
             false,
         );
         keep(second, &debug_files);
-        let taken = kept(&cache).take(&pin, &[1, 2, 3], &debug_files);
+        let (taken, _) = kept(&cache).take(&pin, &[1, 2, 3], &debug_files);
         assert!(taken.iter().all(Option::is_some), "{taken:?}");
     }
 
@@ -405,7 +390,7 @@ mod tests {
         let directory: PathBuf = folder.path().join(".build-id/07");
         fs::create_dir_all(&directory).unwrap();
         fs::write(directory.join(format!("{}.debug", "07".repeat(19))), "new").unwrap();
-        assert_eq!(kept(&cache).take(&pin, &[1], &debug_files), [None]);
+        assert_eq!(kept(&cache).take(&pin, &[1], &debug_files).0, [None]);
     }
 
     #[test]
@@ -417,7 +402,7 @@ mod tests {
         first.take(&pin, &[1], &debug_files);
         first.add(pin.id, [(1, frames("f"))].into_iter(), Some(sought()), true);
         keep(first, &debug_files);
-        assert_eq!(kept(&cache).take(&pin, &[1], &debug_files), [None]);
+        assert_eq!(kept(&cache).take(&pin, &[1], &debug_files).0, [None]);
     }
 
     #[test]
@@ -442,21 +427,20 @@ mod tests {
         }
         let mut second = kept(&cache);
         let addresses = [0x1f, 0x20, 0x3f, 0x40, 0x50];
-        let symbols = second.symbols(&pin, &addresses, &debug_files);
+        let nothing = Some(Named::from([]));
+        let (taken, symbols) = second.take(&pin, &addresses, &debug_files);
+        assert_eq!(taken, [None, None, None, nothing.clone(), None]);
         assert_eq!(symbols.len(), 1);
         assert!(symbols[0].name.starts_with(b"ELF"), "{symbols:?}");
-        let nothing = Some(Named::from([]));
-        let taken = second.take(&pin, &addresses, &debug_files);
-        assert_eq!(taken, [None, None, None, nothing.clone(), None]);
         second.have(pin.id, &symbols, vec![frames("elf")]);
-        assert_eq!(second.symbols(&pin, &addresses, &debug_files), []);
         let elf = Some(frames("elf"));
-        let all = [None, elf.clone(), elf, nothing, None];
-        assert_eq!(second.take(&pin, &addresses, &debug_files), all);
+        let all = vec![None, elf.clone(), elf, nothing, None];
+        let taken = second.take(&pin, &addresses, &debug_files);
+        assert_eq!(taken, (all.clone(), Vec::new()));
         keep(second, &debug_files);
         let mut third = kept(&cache);
-        assert_eq!(third.symbols(&pin, &addresses, &debug_files), []);
-        assert_eq!(third.take(&pin, &addresses, &debug_files), all);
+        let taken = third.take(&pin, &addresses, &debug_files);
+        assert_eq!(taken, (all, Vec::new()));
         assert_eq!(third.changed(|_| LONG).count(), 0);
     }
 
@@ -464,7 +448,7 @@ mod tests {
     fn an_entry_that_holds_something_else_is_none() {
         assert!(addresses(b"").is_none());
         assert!(addresses(&[0xff; 100]).is_none());
-        let long = HashMap::from([(1, frames(&"x".repeat(1 << 20)))]);
+        let long = HashMap::from_iter([(1, frames(&"x".repeat(1 << 20)))]);
         let long = Addresses::default().with(&long);
         assert!(addresses(&postcard::to_stdvec(&long).unwrap()).is_none());
     }
@@ -475,7 +459,7 @@ mod tests {
         let debug_files = debug_files(folder.path());
         let mut none = KeptNames::new(None);
         let pin = pin();
-        assert_eq!(none.take(&pin, &[1], &debug_files), [None]);
+        assert_eq!(none.take(&pin, &[1], &debug_files).0, [None]);
         none.add(pin.id, [(1, frames("f"))].into_iter(), None, false);
         assert!(none.files.is_empty());
     }

@@ -2,9 +2,10 @@
 //! recordings met.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::AsFd as _;
+
+use ahash::{HashMap, HashSet};
 
 use crate::object::PinnedFile;
 use crate::symbolize::names::Named;
@@ -14,6 +15,21 @@ use crate::symbolize::text::text_at;
 use super::WORTH_KEEPING;
 use super::addresses::Addresses;
 
+/// The symbols whose names are at these places of a file.
+pub(super) fn symbols(pin: &PinnedFile, names: HashSet<u32>) -> Vec<Symbol> {
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let Ok(file) = pin.as_fd().try_clone_to_owned().map(File::from) else {
+        return Vec::new();
+    };
+    let symbols = names.into_iter().filter_map(|at| {
+        let name = text_at(&file, at.into())?;
+        Some(Symbol { at, name })
+    });
+    symbols.collect()
+}
+
 /// What is known of all code of a file.
 #[derive(Debug)]
 pub(super) struct Symbols {
@@ -22,7 +38,7 @@ pub(super) struct Symbols {
     /// recordings.
     kept: Addresses,
     /// Those that this recording met, be they kept or new.
-    met: HashMap<u64, Named>,
+    met: HashMap<u32, Named>,
     /// How many of them were not kept.
     new: usize,
 }
@@ -31,7 +47,7 @@ pub(super) struct Symbols {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::symbolize) struct Symbol {
     /// Where its name is in the file.
-    at: u64,
+    at: u32,
     /// The name, or as much of one that is too long as shows that.
     pub name: Vec<u8>,
 }
@@ -41,7 +57,7 @@ impl Symbols {
         Self {
             rows,
             kept,
-            met: HashMap::new(),
+            met: HashMap::default(),
             new: 0,
         }
     }
@@ -51,11 +67,11 @@ impl Symbols {
         let frames =
             found.iter().filter_map(
                 |(address, named)| match (rows.find(*address)?, &named[..]) {
-                    (Held::NamedAt(at), [_]) => Some((at.into(), Named::clone(named))),
+                    (Held::NamedAt(at), [_]) => Some((at, Named::clone(named))),
                     _ => None,
                 },
             );
-        let met: HashMap<u64, Named> = frames.collect();
+        let met: HashMap<u32, Named> = frames.collect();
         Self {
             new: met.len(),
             met,
@@ -68,43 +84,27 @@ impl Symbols {
         self.rows.as_bytes().len()
     }
 
-    /// The frames at addresses, as far as they are known: those of symbols must have
-    /// been [met](Self::meet).
-    pub(super) fn named(&self, addresses: &[u64]) -> Vec<Option<Named>> {
-        let held = self.rows.find_all(addresses);
-        let named = held.map(|held| match held? {
+    /// The frames at addresses, as far as they are known, and where the names are of
+    /// those symbols that hold there and have no frames so far, each once.
+    pub(super) fn named(&mut self, addresses: &[u64]) -> (Vec<Option<Named>>, HashSet<u32>) {
+        let mut missing = HashSet::default();
+        let Self {
+            rows, kept, met, ..
+        } = self;
+        let named = rows.find_all(addresses).map(|held| match held? {
             Held::Nothing => Some(Named::from([])),
-            Held::NamedAt(at) => self.met.get(&at.into()).cloned(),
-        });
-        named.collect()
-    }
-
-    /// Has the frames of the symbols ready that hold at these addresses. Returns those
-    /// symbols that have none so far, each once.
-    pub(super) fn meet(&mut self, pin: &PinnedFile, addresses: &[u64]) -> Vec<Symbol> {
-        let mut missing = HashSet::new();
-        for held in self.rows.find_all(addresses) {
-            let Some(Held::NamedAt(at)) = held else {
-                continue;
-            };
-            if let Entry::Vacant(symbol) = self.met.entry(at.into()) {
-                match self.kept.named(at.into()) {
-                    Some(named) => drop(symbol.insert(named)),
-                    None => drop(missing.insert(at)),
+            Held::NamedAt(at) => match met.entry(at) {
+                Entry::Occupied(known) => Some(known.get().clone()),
+                Entry::Vacant(new) => {
+                    let kept = kept.named(at.into());
+                    if kept.is_none() {
+                        missing.insert(at);
+                    }
+                    Some(new.insert(kept?).clone())
                 }
-            }
-        }
-        if missing.is_empty() {
-            return Vec::new();
-        }
-        let Ok(file) = pin.as_fd().try_clone_to_owned().map(File::from) else {
-            return Vec::new();
-        };
-        let symbols = missing.into_iter().map(u64::from).filter_map(|at| {
-            let name = text_at(&file, at)?;
-            Some(Symbol { at, name })
+            },
         });
-        symbols.collect()
+        (named.collect(), missing)
     }
 
     /// Takes the frames of symbols that were asked for.
@@ -122,6 +122,8 @@ impl Symbols {
 
     /// The frames of all symbols that were met, by this recording or another.
     pub(super) fn frames(&self) -> Addresses {
-        self.kept.with(&self.met)
+        let met = self.met.iter();
+        let met = met.map(|(at, named)| (u64::from(*at), Named::clone(named)));
+        self.kept.with(&met.collect())
     }
 }

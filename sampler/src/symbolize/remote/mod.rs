@@ -19,7 +19,7 @@ use crate::object::{BuildId, FileId, PinnedFile};
 
 use super::debug_files::DebugFiles;
 use super::inflation::Allowance;
-use super::kept::{KeptNames, Sought};
+use super::kept::{KeptNames, Sought, Symbol};
 use super::names::{FrameName, Named, Stats};
 use super::native::AddressKind;
 use super::protocol::{
@@ -71,6 +71,8 @@ pub(super) struct Parsers {
     deaths: u64,
     /// How often a child was asked about a file.
     asked: u64,
+    /// Addresses that an earlier recording had named, or found to be nameless.
+    taken: u64,
     /// CPU time of children that were lost.
     lost_cpu_ns: u64,
 }
@@ -126,6 +128,7 @@ impl Parsers {
             allowance_bytes: Allowance::default().left_bytes(),
             deaths: 0,
             asked: 0,
+            taken: 0,
             lost_cpu_ns: 0,
         }
     }
@@ -165,8 +168,12 @@ impl Parsers {
         if kind != AddressKind::FileOffset {
             return self.parse(pin, addresses, kind);
         }
-        self.name_kept_symbols(pin, addresses);
-        let mut named = self.kept.take(pin, addresses, &self.debug_files);
+        let (mut named, symbols) = self.kept.take(pin, addresses, &self.debug_files);
+        if !symbols.is_empty() {
+            self.name_kept_symbols(pin, &symbols);
+            (named, _) = self.kept.take(pin, addresses, &self.debug_files);
+        }
+        self.taken += named.iter().flatten().count() as u64;
         let is_known = addresses.iter().zip(&named);
         let new = is_known.filter_map(|(address, named)| named.is_none().then_some(*address));
         let new: Vec<u64> = new.collect();
@@ -185,12 +192,10 @@ impl Parsers {
         named.into_iter().map(Option::unwrap_or_default).collect()
     }
 
-    /// Has the names of symbols demangled that earlier recordings kept of this file
-    /// and that hold at these addresses: a child does it, as all that reads what
-    /// anybody may have written.
-    fn name_kept_symbols(&mut self, pin: &Arc<PinnedFile>, addresses: &[u64]) {
-        let symbols = self.kept.symbols(pin, addresses, &self.debug_files);
-        let mut left = &symbols[..];
+    /// Has the names of symbols demangled that earlier recordings kept of this file: a
+    /// child does it, as all that reads what anybody may have written.
+    fn name_kept_symbols(&mut self, pin: &Arc<PinnedFile>, symbols: &[Symbol]) {
+        let mut left = symbols;
         while !left.is_empty() {
             let mut bytes = 0;
             let fits = left.iter().take_while(|symbol| {
@@ -466,7 +471,7 @@ impl Parsers {
         stats.jit = self.jit.stats;
         stats.given_up_files += self.jit.lost.len() as u64;
         stats.kernel_names_hidden = self.kernel.names_hidden;
-        stats.kept = self.kept.taken;
+        stats.kept = self.taken;
         stats.cpu_ns = self.lost_cpu_ns + self.child_cpu_ns();
     }
 }

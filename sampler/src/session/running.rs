@@ -41,6 +41,10 @@ const LEARNING: Duration = Duration::from_secs(1);
 /// The shortest time between two looks at the process events that woke us: what
 /// comes in faster is taken together.
 const LISTEN_PAUSE: Duration = Duration::from_millis(2);
+/// The longest time until names are asked for, and the share of the time since the
+/// start that it is before, as a divisor.
+const ASK: Duration = Duration::from_millis(500);
+const ASK_AT_A_SHARE: u32 = 8;
 /// Time between two looks at the memory while tables are built.
 const MEASURE: Duration = Duration::from_millis(10);
 
@@ -89,6 +93,8 @@ pub struct Running {
     command: Option<Child>,
     start: SystemTime,
     started: Instant,
+    /// When names were asked for last.
+    asked: Instant,
     times_at_start: Vec<cpus::CpuTime>,
     interval: Duration,
     cache: Option<Arc<Cache>>,
@@ -211,11 +217,16 @@ impl Running {
         }
         self.heard_losses(lost);
         let made = self.jit.look(&mut self.attribution, &self.table);
-        self.ask_for_names(made);
+        // Less and less often: to ask costs as much as a few names do.
+        let pause = (self.started.elapsed() / ASK_AT_A_SHARE).min(ASK);
+        if !made.is_empty() || self.asked.elapsed() >= pause {
+            self.ask_for_names(made);
+        }
     }
 
     /// Asks for the names of what was not seen before, and of these.
     fn ask_for_names(&mut self, more: Vec<Query>) {
+        self.asked = Instant::now();
         let mut queries = self.attribution.traces.take_queries();
         queries.extend(more);
         if let Some(symbolizer) = &self.symbolizer {

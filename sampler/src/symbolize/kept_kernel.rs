@@ -6,7 +6,6 @@
 //! and names, in the [cache](crate::cache), under the name of the boot. The names stay
 //! there: each is read when its symbol is met.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -14,11 +13,13 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
+use ahash::HashMap;
+
 use crate::cache::{Cache, Key};
 
 use super::kallsyms::{self, CoreSymbols};
 use super::kernel;
-use super::names::Named;
+use super::names::{FrameName, Named};
 use super::symbol_rows::{Held, SymbolRows};
 use super::text::text_at;
 
@@ -46,8 +47,8 @@ struct There {
     /// With the names, from this offset on.
     file: File,
     names_start: u64,
-    /// Those that were read, by where they are.
-    names: HashMap<u32, String>,
+    /// The frames of symbols whose names were read, by where these are.
+    met: HashMap<u32, Named>,
 }
 
 /// Before the rows: where the code starts and ends, and what the rows take; 64 bits
@@ -94,7 +95,7 @@ impl KeptKernel {
             rows: SymbolRows::from_bytes(rows),
             file,
             names_start,
-            names: HashMap::new(),
+            met: HashMap::default(),
         }))
     }
 
@@ -125,14 +126,18 @@ impl There {
         let (holds, Some(Held::NamedAt(name))) = self.rows.look_up(offset) else {
             return None;
         };
-        let symbol = match self.names.entry(name) {
+        if !kernel::reaches(offset.checked_sub(holds.start)?) {
+            return Some(Named::from([]));
+        }
+        let named = match self.met.entry(name) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
                 let text = text_at(&self.file, self.names_start + u64::from(name))?;
-                new.insert(String::from_utf8(text).ok()?)
+                let frame = FrameName::of_symbol(str::from_utf8(&text).ok()?);
+                new.insert(Named::from([frame]))
             }
         };
-        Some(kernel::named(symbol, offset.checked_sub(holds.start)?))
+        Some(Named::clone(named))
     }
 }
 

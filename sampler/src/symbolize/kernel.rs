@@ -10,7 +10,7 @@ use blazesym::symbolize::{Input, Reason, Symbolized, Symbolizer};
 
 use super::demangle::Demangler;
 use super::frames::frames;
-use super::names::{FrameName, Named};
+use super::names::Named;
 
 /// Where the kernel's half of the address space begins, on every 64-bit
 /// architecture.
@@ -18,7 +18,7 @@ const KERNEL_START: u64 = 1 << 63;
 
 /// kallsyms knows where a symbol starts and not where it ends. Further from the
 /// start than the largest functions reach, the symbol is another's.
-const MAX_FUNCTION_BYTES: usize = 256 << 10;
+const MAX_FUNCTION_BYTES: u64 = 256 << 10;
 
 /// The kernel's symbol table, as it was when it was first asked.
 pub(super) struct Kernel {
@@ -82,19 +82,15 @@ impl Kernel {
     }
 }
 
-/// The one frame of an address that lies so far behind the start of a symbol; none if
-/// it is too far to be the symbol's.
-pub(super) fn named(symbol: &str, offset: u64) -> Named {
-    if offset > MAX_FUNCTION_BYTES as u64 {
-        return Named::from([]);
-    }
-    Named::from([FrameName::of_symbol(symbol)])
+/// Whether an address that lies so far behind the start of a symbol can be its.
+pub(super) fn reaches(offset: u64) -> bool {
+    offset <= MAX_FUNCTION_BYTES
 }
 
 fn name_of(address: u64, symbolized: &Symbolized<'_>) -> Named {
     let symbol = symbolized
         .as_sym()
-        .filter(|symbol| address >= KERNEL_START && symbol.offset <= MAX_FUNCTION_BYTES);
+        .filter(|symbol| address >= KERNEL_START && reaches(symbol.offset as u64));
     Named::from(symbol.map_or_else(Vec::new, |symbol| {
         frames(symbol, None, &mut Demangler::default())
     }))

@@ -139,6 +139,7 @@ impl Running {
             command,
             start,
             started,
+            asked: started,
             times_at_start,
             cache,
         })

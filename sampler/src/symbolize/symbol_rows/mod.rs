@@ -20,9 +20,17 @@ const NOT_CODE: u32 = u32::MAX;
 /// Behind the last offset that a row can tell.
 const END_OF_OFFSETS: u64 = 1 << 32;
 
+/// Rows of which the first one is in the index.
+const ROWS_A_BLOCK: usize = 64;
+
 /// Rows by ascending offsets, each of which holds up to the next one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct SymbolRows(Vec<u8>);
+pub(super) struct SymbolRows {
+    bytes: Vec<u8>,
+    /// Where each block of rows starts. It is small enough to stay near the CPU, and
+    /// leads to a few neighbouring lines of memory. Empty while rows are added.
+    index: Vec<u32>,
+}
 
 /// What holds at an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +45,15 @@ impl SymbolRows {
     /// Of bytes that came from elsewhere. Whatever they are, nothing worse than
     /// wrong names comes of them.
     pub(super) fn from_bytes(bytes: Vec<u8>) -> Self {
-        Self(bytes)
+        let (rows, _) = bytes.as_chunks::<ROW_BYTES>();
+        let blocks = rows.chunks(ROWS_A_BLOCK);
+        let index = blocks.map(|block| start_and_name(block[0]).0).collect();
+        Self { bytes, index }
     }
 
     /// As they are kept.
     pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
     /// What holds at an offset of the file; `None` if that is not known.
@@ -64,8 +75,19 @@ impl SymbolRows {
 
     /// What holds at an offset, and where it does.
     pub(super) fn look_up(&self, offset: u64) -> (Range<u64>, Option<Held>) {
-        let (rows, _) = self.0.as_chunks::<ROW_BYTES>();
-        let after = rows.partition_point(|row| u64::from(start_and_name(*row).0) <= offset);
+        let (rows, _) = self.bytes.as_chunks::<ROW_BYTES>();
+        let block = self
+            .index
+            .partition_point(|start| u64::from(*start) <= offset);
+        let first = block.saturating_sub(1) * ROWS_A_BLOCK;
+        let end = if self.index.is_empty() {
+            rows.len()
+        } else {
+            rows.len().min(first + ROWS_A_BLOCK)
+        };
+        let in_block = &rows[first..end];
+        let starts_before = |row: &[u8; ROW_BYTES]| u64::from(start_and_name(*row).0) <= offset;
+        let after = first + in_block.partition_point(starts_before);
         let end = rows.get(after).map(|row| start_and_name(*row).0.into());
         let Some(before) = after.checked_sub(1) else {
             return (0..end.unwrap_or(u64::MAX), None);
@@ -87,15 +109,16 @@ impl SymbolRows {
     /// Adds a row behind all others. One with the same start takes the place of the
     /// last one; one that says the same is not needed.
     pub(super) fn push(&mut self, start: u32, name: u32) {
-        let (rows, _) = self.0.as_chunks::<ROW_BYTES>();
+        self.index.clear();
+        let (rows, _) = self.bytes.as_chunks::<ROW_BYTES>();
         let last = rows.last().map(|row| start_and_name(*row));
         if last.is_some_and(|(last_start, _)| last_start == start) {
-            self.0.truncate(self.0.len() - ROW_BYTES);
+            self.bytes.truncate(self.bytes.len() - ROW_BYTES);
             return self.push(start, name);
         }
         if last.is_none_or(|(_, last_name)| last_name != name) {
-            self.0.extend(start.to_le_bytes());
-            self.0.extend(name.to_le_bytes());
+            self.bytes.extend(start.to_le_bytes());
+            self.bytes.extend(name.to_le_bytes());
         }
     }
 }
@@ -142,6 +165,21 @@ mod tests {
                 [held, held, Some(Held::NamedAt(7)), held],
                 "{offset}"
             );
+        }
+    }
+
+    #[test]
+    fn rows_are_found_in_every_block() {
+        let mut pushed = SymbolRows::default();
+        for number in 1..1000 {
+            pushed.push(10 * number, number);
+        }
+        let loaded = SymbolRows::from_bytes(pushed.as_bytes().to_vec());
+        for offset in 0..10_000 {
+            let number = (offset / 10) as u32;
+            let held = (number > 0).then_some(Held::NamedAt(number));
+            assert_eq!(loaded.find(offset), held, "{offset}");
+            assert_eq!(loaded.look_up(offset), pushed.look_up(offset), "{offset}");
         }
     }
 

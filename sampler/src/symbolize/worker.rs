@@ -223,9 +223,7 @@ impl Worker {
         let named: Vec<Named> = match place {
             Place::Kernel => self.parsers.name_kernel(&addresses),
             Place::Vdso => match self.vdso() {
-                Some(vdso) => self
-                    .parsers
-                    .name(&vdso, &addresses, AddressKind::FileOffset),
+                Some(vdso) => self.name_in(&vdso, &addresses, AddressKind::FileOffset),
                 None => Vec::new(),
             },
             Place::File(pin) => self.name_in(pin, &addresses, AddressKind::FileOffset),
@@ -243,6 +241,28 @@ impl Worker {
     fn name_in(
         &mut self,
         pin: &Arc<PinnedFile>,
+        addresses: &[u64],
+        kind: AddressKind,
+    ) -> Vec<Named> {
+        let mut named = self.parsers.known(pin, addresses, kind);
+        let with_known = addresses.iter().zip(&named);
+        let unknown = with_known.filter_map(|(at, named)| named.is_none().then_some(*at));
+        let unknown: Vec<u64> = unknown.collect();
+        if !unknown.is_empty() {
+            let found = self.parse(pin, &unknown, kind);
+            let nameless = named.iter_mut().filter(|named| named.is_none());
+            for (nameless, found) in nameless.zip(found) {
+                *nameless = Some(found);
+            }
+        }
+        named.into_iter().map(Option::unwrap_or_default).collect()
+    }
+
+    /// Asks a child, for as many addresses at once as leaves the memory within its
+    /// bounds.
+    fn parse(
+        &mut self,
+        pin: &Arc<PinnedFile>,
         mut addresses: &[u64],
         kind: AddressKind,
     ) -> Vec<Named> {
@@ -253,13 +273,7 @@ impl Worker {
         while !addresses.is_empty() {
             let (now, later) = addresses.split_at(at_once.min(addresses.len()));
             addresses = later;
-            let asked = self.parsers.asked();
             named.extend(self.parsers.name(pin, now, kind));
-            if asked == self.parsers.asked() {
-                // Nothing was parsed, all of it was kept.
-                at_once *= 2;
-                continue;
-            }
             if later.is_empty() && self.parsers.parser_bytes(pin.id) < NOTICEABLE_BYTES {
                 break;
             }

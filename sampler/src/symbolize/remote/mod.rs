@@ -157,16 +157,15 @@ impl Parsers {
             .map_or(0, |known| known.state.parser_bytes)
     }
 
-    /// The frames at each address; none for what remains when the file is given
-    /// up.
-    pub(super) fn name(
+    /// What earlier recordings kept of each address.
+    pub(super) fn known(
         &mut self,
         pin: &Arc<PinnedFile>,
         addresses: &[u64],
         kind: AddressKind,
-    ) -> Vec<Named> {
+    ) -> Vec<Option<Named>> {
         if kind != AddressKind::FileOffset {
-            return self.parse(pin, addresses, kind);
+            return vec![None; addresses.len()];
         }
         let (mut named, symbols) = self.kept.take(pin, addresses, &self.debug_files);
         if !symbols.is_empty() {
@@ -174,22 +173,24 @@ impl Parsers {
             (named, _) = self.kept.take(pin, addresses, &self.debug_files);
         }
         self.taken += named.iter().flatten().count() as u64;
-        let is_known = addresses.iter().zip(&named);
-        let new = is_known.filter_map(|(address, named)| named.is_none().then_some(*address));
-        let new: Vec<u64> = new.collect();
-        if !new.is_empty() {
-            let found = self.parse(pin, &new, kind);
-            if let Some(known) = self.files.get(&pin.id) {
-                let found = new.into_iter().zip(found.iter().cloned());
-                let sought = known.sought.clone();
-                self.kept.add(pin.id, found, sought, known.is_doubtful());
-            }
-            let unknown = named.iter_mut().filter(|named| named.is_none());
-            for (unknown, found) in unknown.zip(found) {
-                *unknown = Some(found);
-            }
+        named
+    }
+
+    /// The frames at each address, by asking a child; none for what remains when the
+    /// file is given up.
+    pub(super) fn name(
+        &mut self,
+        pin: &Arc<PinnedFile>,
+        addresses: &[u64],
+        kind: AddressKind,
+    ) -> Vec<Named> {
+        let found = self.parse(pin, addresses, kind);
+        if let (AddressKind::FileOffset, Some(known)) = (kind, self.files.get(&pin.id)) {
+            let found = addresses.iter().copied().zip(found.iter().cloned());
+            let sought = known.sought.clone();
+            self.kept.add(pin.id, found, sought, known.is_doubtful());
         }
-        named.into_iter().map(Option::unwrap_or_default).collect()
+        found
     }
 
     /// Has the names of symbols demangled that earlier recordings kept of this file: a

@@ -27,6 +27,9 @@ use crate::symbolize::{self, Symbolizer};
 const CPUS_A_NAMER: usize = 4;
 const MAX_NAMERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 
+/// What the allocator takes from the system beyond what it needs.
+const HEAP_STEP_BYTES: libc::c_int = 1 << 20;
+
 /// Refuses a memory budget that is too small.
 pub fn check_memory(options: &Options) -> Result<Shares, SessionError> {
     let possible = cpus::possible().map_err(system("list the possible CPUs"))?;
@@ -207,6 +210,13 @@ pub(super) fn open_file_limit() -> u64 {
     // SAFETY: the kernel writes one rlimit.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
     limit.rlim_cur
+}
+
+/// Has the allocator grow its heaps in few steps: each is a call that waits for the
+/// others of this process. What is not touched takes no memory.
+pub(super) fn grow_heaps_in_large_steps() {
+    // SAFETY: sets a number of the allocator's, which takes any.
+    unsafe { libc::mallopt(libc::M_TOP_PAD, HEAP_STEP_BYTES) };
 }
 
 fn random_seed() -> Result<[u64; 2], SessionError> {

@@ -33,7 +33,7 @@ const FIRST_ADDRESSES: usize = 64;
 /// looks, as a divisor.
 const GROWTH: u64 = 16;
 /// Time between two looks at the memory where small parsers are all that is asked.
-const MEASURE: Duration = Duration::from_millis(500);
+const MEASURE: Duration = Duration::from_secs(1);
 /// A file whose parser finds no room to stay open is asked again when so many
 /// times as long has passed as it took.
 const PATIENCE: u32 = 10;

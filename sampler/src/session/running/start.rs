@@ -13,7 +13,8 @@ use super::super::options::{Options, Scope};
 use super::super::rights;
 use super::super::scope::{self, TargetError};
 use super::super::starting::{
-    bring_into_scope, load, open_cache, open_file_limit, shares, start_symbolizer, start_unwinding,
+    bring_into_scope, grow_heaps_in_large_steps, load, open_cache, open_file_limit, shares,
+    start_symbolizer, start_unwinding,
 };
 use super::super::verification::Verification;
 use super::super::waiting::watch;
@@ -46,6 +47,7 @@ impl Running {
         // Listen first, read then: what happens in between is heard twice.
         let mut sideband =
             Sideband::open(&facts.online_cpus).map_err(system("listen to process events"))?;
+        grow_heaps_in_large_steps();
         let jit_descriptors = JitCode::descriptors(open_file_limit());
         let max_files = open_file_limit().saturating_sub(RESERVED_FILES + jit_descriptors);
         let mut table = ProcessTable::new(Procfs::new("/proc"), max_files as usize);

@@ -5,6 +5,7 @@
 
 mod accuracy;
 mod bounded;
+mod compressed;
 mod debuginfod;
 mod elsewhere;
 mod fixture;
@@ -25,6 +26,7 @@ fn main() -> std::process::ExitCode {
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(native::trials());
     trials.extend(bounded::trials());
+    trials.extend(compressed::trials());
     trials.extend(kept::trials());
     trials.extend(separate::trials());
     trials.extend(supplements::trials());

@@ -215,3 +215,109 @@ fn set(header: &mut [u8], field: Range<usize>, value: u64) {
     let bytes = field.len();
     header[field].copy_from_slice(&value.to_le_bytes()[..bytes]);
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test that unwraps says what it expects
+    use super::super::inspect::inspect;
+    use super::super::inspect::tests::{library, zlib_section};
+    use super::*;
+
+    fn compressed_library() -> Vec<u8> {
+        library(&[
+            (".text", 1, SECTION_ALLOCATED, vec![0x90; 40]),
+            (".note", 7, 0, vec![3; 33]),
+            (
+                ".debug_info",
+                1,
+                SECTION_COMPRESSED,
+                zlib_section(&[7; 1000], 1000),
+            ),
+            (
+                ".debug_loclists",
+                1,
+                SECTION_COMPRESSED,
+                zlib_section(&[8; 500], 500),
+            ),
+            (".debug_str", 1, 0, b"a\0b\0".to_vec()),
+        ])
+    }
+
+    fn written(file: &[u8], allowed_bytes: u64) -> (Option<Decompressed>, Vec<u8>, bool) {
+        let Ok(Some(plan)) = Decompressed::of(file) else {
+            return (None, Vec::new(), false);
+        };
+        let mut out = Vec::new();
+        let mut allowance = Allowance::new(allowed_bytes);
+        let is_whole = plan.write(file, &mut allowance, &mut out).is_ok();
+        (Some(plan), out, is_whole)
+    }
+
+    fn content(file: &[u8], name: &[u8]) -> Vec<u8> {
+        let sections = Header::read(file).unwrap().sections(file).unwrap();
+        let section = sections.iter().find(|section| section.name == name);
+        section.unwrap().content(file, 1 << 20).unwrap()
+    }
+
+    #[test]
+    fn names_are_found_as_before_and_nothing_is_inflated() {
+        let file = compressed_library();
+        let (plan, out, is_whole) = written(&file, 1 << 20);
+        assert!(is_whole);
+        assert_eq!(plan.unwrap().size_bytes(), out.len() as u64);
+        assert_eq!(content(&out, b".debug_info"), [7; 1000]);
+        assert_eq!(content(&out, b".debug_str"), b"a\0b\0");
+        assert_eq!(content(&out, b".note"), [3; 33]);
+        let image = inspect(out.as_slice(), &mut Allowance::new(0)).unwrap();
+        assert!(image.has_usable_debug_info() && !image.is_compressed());
+        let sections = Header::read(out.as_slice()).unwrap();
+        for section in sections.sections(out.as_slice()).unwrap() {
+            assert_eq!(section.flags & SECTION_COMPRESSED, 0);
+            let is_empty = section.virtual_range().is_empty();
+            match section.name.as_slice() {
+                b".text" => assert!(section.kind == SECTION_NO_BITS && !is_empty),
+                b".debug_loclists" => assert!(section.kind == SECTION_NO_BITS && is_empty),
+                _ => assert_ne!(section.kind, SECTION_NO_BITS),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_allowed_or_not_as_promised_is_told() {
+        assert!(!written(&compressed_library(), 500).2);
+        for promised_bytes in [999, 1001] {
+            let section = zlib_section(&[7; 1000], promised_bytes);
+            let sections = [(".debug_info", 1, SECTION_COMPRESSED, section)];
+            let (plan, out, is_whole) = written(&library(&sections), 1 << 20);
+            assert!(!is_whole && out.len() as u64 <= plan.unwrap().size_bytes());
+        }
+        let section = zlib_section(&[7; 1000], u64::MAX);
+        let sections = [(".debug_info", 1, SECTION_COMPRESSED, section)];
+        assert!(Decompressed::of(library(&sections).as_slice()).is_err());
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        let file = compressed_library();
+        for length in 0..file.len() {
+            assert!(!written(&file[..length], 1 << 20).2, "{length}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_bytes_no_more_comes_than_was_said(
+            position in 4usize..2000, noise in proptest::collection::vec(0u8.., 1..64)
+        ) {
+            let mut file = compressed_library();
+            let position = position % file.len();
+            let end = (position + noise.len()).min(file.len());
+            file[position..end].copy_from_slice(&noise[..end - position]);
+            let (plan, out, is_whole) = written(&file, 1 << 20);
+            if let Some(plan) = plan {
+                proptest::prop_assert!(out.len() as u64 <= plan.size_bytes());
+                proptest::prop_assert_eq!(is_whole, out.len() as u64 == plan.size_bytes());
+            }
+        }
+    }
+}

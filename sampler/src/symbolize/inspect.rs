@@ -269,7 +269,7 @@ fn until_nul(mut text: Vec<u8>) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)] // a test that unwraps says what it expects
     use std::io::Write as _;
 
@@ -288,7 +288,7 @@ mod tests {
 
     /// A 64-bit library: one executable segment (file 0x1000.. at 0x401000) and
     /// the given sections (name, type, flags, content).
-    fn library(sections: &[(&str, u32, u64, Vec<u8>)]) -> Vec<u8> {
+    pub(in super::super) fn library(sections: &[(&str, u32, u64, Vec<u8>)]) -> Vec<u8> {
         let mut names = vec![0];
         let mut content = Vec::new();
         let content_start = 64 + 56;
@@ -338,7 +338,7 @@ mod tests {
         file
     }
 
-    fn zlib_section(content: &[u8], promised_bytes: u64) -> Vec<u8> {
+    pub(in super::super) fn zlib_section(content: &[u8], promised_bytes: u64) -> Vec<u8> {
         let mut section = 1u64.to_le_bytes().to_vec();
         section.extend(promised_bytes.to_le_bytes());
         section.extend(1u64.to_le_bytes());

@@ -37,7 +37,7 @@ pub(super) fn core_symbols(mut lines: impl BufRead) -> io::Result<Option<CoreSym
         let symbol = symbol(&line).filter(|_| !is_over);
         let symbol = symbol.filter(|(address, _)| !is_inside || *address >= last_address);
         let Some((address, name)) = symbol else {
-            core.symbols.truncate(end_of_code.unwrap_or(0));
+            core.truncate(end_of_code.unwrap_or_default());
             break;
         };
         if !is_inside && address != last_address {
@@ -47,7 +47,7 @@ pub(super) fn core_symbols(mut lines: impl BufRead) -> io::Result<Option<CoreSym
         is_inside |= name == FIRST && address != 0;
         core.add(address, name);
         if is_inside && name == LAST {
-            end_of_code = Some(core.symbols.len());
+            end_of_code = Some(core.sizes());
         } else if end_of_code.is_some() && name == LAST_OF_START {
             break;
         }
@@ -78,6 +78,16 @@ impl Found {
         self.symbols.push((address, self.names.len()));
         self.names.extend(name);
         self.names.push(0);
+    }
+
+    fn sizes(&self) -> (usize, usize) {
+        (self.symbols.len(), self.names.len())
+    }
+
+    /// Forgets what came after it had these sizes.
+    fn truncate(&mut self, (symbols, names): (usize, usize)) {
+        self.symbols.truncate(symbols);
+        self.names.truncate(names);
     }
 
     /// As rows, if there are some and offsets have the room.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use super::Key;
+use super::key::{self, Key, Kind};
 use super::trailer::{self, Sum, TRAILER_BYTES};
 
 /// What all entries may take together, in bytes.
@@ -144,20 +144,35 @@ impl Cache {
     }
 
     /// Removes those that were not used for the longest time, until the rest has
-    /// room.
+    /// room. Files without compression are large, and made again in no time: they have
+    /// half of the room at most.
     pub fn trim(&self) {
         let Ok(mut entries) = self.entries() else {
             return;
         };
-        let mut bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
         entries.sort_by_key(|entry| entry.used);
-        for entry in entries {
-            if bytes <= self.max_bytes {
-                return;
+        let is_large = |entry: &Entry| key::is_of(&entry.name, Kind::Decompressed);
+        self.trim_some(&mut entries, is_large, self.max_bytes / 2);
+        self.trim_some(&mut entries, |_| true, self.max_bytes);
+    }
+
+    /// Of entries of some kind, removes the first ones until the others have room.
+    fn trim_some(
+        &self,
+        entries: &mut Vec<Entry>,
+        is_meant: impl Fn(&Entry) -> bool,
+        max_bytes: u64,
+    ) {
+        let meant = entries.iter().filter(|entry| is_meant(entry));
+        let mut bytes: u64 = meant.map(|entry| entry.bytes).sum();
+        entries.retain(|entry| {
+            let stays = bytes <= max_bytes || !is_meant(entry);
+            if !stays {
+                self.remove(&entry.name);
+                bytes = bytes.saturating_sub(entry.bytes);
             }
-            self.remove(&entry.name);
-            bytes = bytes.saturating_sub(entry.bytes);
-        }
+            stays
+        });
     }
 
     fn entries(&self) -> io::Result<Vec<Entry>> {
@@ -277,15 +292,18 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::time::Duration;
 
-    use super::super::Kind;
     use super::*;
     use crate::object::{BuildId, FileId, PinnedFile};
 
     fn key(number: u8) -> Key {
+        key_of(Kind::Table, number)
+    }
+
+    fn key_of(kind: Kind, number: u8) -> Key {
         let file = File::open(std::env::current_exe().unwrap()).unwrap();
         let build_id = Some(BuildId([number; 20].into()));
         let pin = PinnedFile::new(FileId::default(), "/program".into(), build_id, file);
-        Key::of(Kind::Table, &pin).unwrap()
+        Key::of(kind, &pin).unwrap()
     }
 
     /// Where the entry of `key(1)` is.
@@ -357,6 +375,23 @@ mod tests {
         cache.trim();
         let held = (0..4).map(|number| cache.get(&key(number)).is_some());
         assert_eq!(held.collect::<Vec<_>>(), [true, false, true, true]);
+    }
+
+    #[test]
+    fn what_is_large_and_soon_made_again_takes_half_of_the_room_at_most() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::with_room(folder.path(), 3000).unwrap();
+        let large = |number| key_of(Kind::Decompressed, number);
+        for (age_s, key) in [key(0), large(1), large(2)].iter().enumerate() {
+            cache.put(key, &[0; 1000 - TRAILER_BYTES]);
+            let name = key.file_name().unwrap();
+            let file = cache.open_at(&name, libc::O_RDONLY).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(age_s as u64);
+            file.set_modified(time).unwrap();
+        }
+        cache.trim();
+        let held = [key(0), large(1), large(2)].map(|key| cache.get(&key).is_some());
+        assert_eq!(held, [true, false, true]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What an entry is about.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::unix::fs::MetadataExt as _;
 
 use crate::object::{BuildId, PinnedFile};
@@ -84,6 +84,12 @@ impl Key {
     pub(super) fn file_name(&self) -> Option<CString> {
         CString::new(self.0.as_str()).ok()
     }
+}
+
+/// Whether an entry of this name is about that.
+pub(super) fn is_of(name: &CStr, kind: Kind) -> bool {
+    let rest = name.to_bytes().strip_prefix(kind.name().as_bytes());
+    rest.is_some_and(|rest| rest.starts_with(b"-"))
 }
 
 fn tells_apart(build_id: &BuildId) -> bool {

@@ -16,21 +16,30 @@ use crate::object::PinnedFile;
 
 use super::super::protocol::{MAX_PART_BYTES, MAX_REPLY_BYTES, Reply, Request};
 
+/// What is written in a recording, in bytes: as much as has room in the cache. A file
+/// of some KiB may inflate to what one may take.
+const MAX_WRITTEN_BYTES: u64 = 128 << 20;
+
 /// Files without compression.
 #[derive(Debug)]
 pub(super) struct KeptDecompressed {
     cache: Option<Arc<Cache>>,
+    /// What may still be written.
+    left_bytes: u64,
 }
 
 impl KeptDecompressed {
     pub(super) fn new(cache: Option<Arc<Cache>>) -> Self {
-        Self { cache }
+        Self {
+            cache,
+            left_bytes: MAX_WRITTEN_BYTES,
+        }
     }
 
     /// The next answer of a child that was handed this file. If its debug information
     /// is compressed, the child is helped with that before.
     pub(super) fn next_reply(
-        &self,
+        &mut self,
         child: &Child,
         file: &PinnedFile,
         deadline: Instant,
@@ -52,7 +61,7 @@ impl KeptDecompressed {
     /// The file without compression: an earlier recording's, or one that the child
     /// makes now.
     fn find(
-        &self,
+        &mut self,
         child: &Child,
         file: &PinnedFile,
         size_bytes: u64,
@@ -66,6 +75,9 @@ impl KeptDecompressed {
         if let Some(found) = cache.file(&key) {
             return Ok(Some(found));
         }
+        let Some(left_bytes) = self.left_bytes.checked_sub(size_bytes) else {
+            return Ok(None);
+        };
         let entry = match cache.begin(&key) {
             Ok(entry) => entry,
             Err(error) => {
@@ -73,6 +85,7 @@ impl KeptDecompressed {
                 return Ok(None);
             }
         };
+        self.left_bytes = left_bytes;
         child.send(&Request::Decompress, None, deadline)?;
         let entry = receive(child, entry, size_bytes, deadline)?;
         let finished = entry.and_then(NewEntry::finish);

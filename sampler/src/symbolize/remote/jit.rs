@@ -2,14 +2,13 @@
 
 use std::collections::HashSet;
 use std::os::fd::AsFd as _;
-use std::time::Instant;
 
 use crate::isolation::Lost;
 use crate::symbolize::jit::{JitSource, JitStats};
 use crate::symbolize::names::Named;
 use crate::symbolize::protocol::{MAX_ADDRESSES, MAX_REPLY_BYTES, Reply, Request};
 
-use super::{CPU_GRACE, Parsers, Running, receive_frames};
+use super::{Parsers, Running, receive_frames};
 
 /// What may be read in all of files that name code made at run time.
 const MAX_JIT_BYTES: u64 = 1 << 30;
@@ -63,8 +62,7 @@ impl Parsers {
         let Some(Running { child, .. }) = &self.child else {
             return Err(Lost::Ended);
         };
-        let deadline = Instant::now() + self.bounds.file_deadline;
-        child.allow_cpu(self.bounds.file_deadline + CPU_GRACE);
+        let deadline = self.bounds.begin(child);
         if let Some(dump) = &source.dump {
             child.send(&Request::JitDump, Some(dump.as_fd()), deadline)?;
         }

@@ -8,14 +8,13 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::isolation::Lost;
 use crate::symbolize::kept_kernel::KeptKernel;
 use crate::symbolize::names::{FrameName, Named};
 use crate::symbolize::protocol::{MAX_ADDRESSES, MAX_REPLY_BYTES, Reply, Request};
 
-use super::{CPU_GRACE, MAX_DEATHS, Parsers, receive_frames};
+use super::{MAX_DEATHS, Parsers, receive_frames};
 
 /// The kernel's symbols.
 #[derive(Debug)]
@@ -131,10 +130,7 @@ impl Parsers {
         let (Some(running), Some(file)) = (&mut self.child, file) else {
             return Err(Lost::Ended);
         };
-        let deadline = Instant::now() + self.bounds.file_deadline;
-        running
-            .child
-            .allow_cpu(self.bounds.file_deadline + CPU_GRACE);
+        let deadline = self.bounds.begin(&running.child);
         let is_new_table = !std::mem::replace(&mut running.has_kernel, true);
         let request = Request::Kernel {
             addresses: addresses.to_vec(),

@@ -54,6 +54,14 @@ pub(super) struct Bounds {
     pub max_bytes: u64,
 }
 
+impl Bounds {
+    /// Begins with a file: gives a child the CPU time for it. Returns the deadline.
+    fn begin(&self, child: &Child) -> Instant {
+        child.allow_cpu(self.file_deadline + CPU_GRACE);
+        Instant::now() + self.file_deadline
+    }
+}
+
 /// The parsers of all files, as the worker sees them.
 #[derive(Debug)]
 pub(super) struct Parsers {
@@ -205,12 +213,11 @@ impl Parsers {
             });
             let (now, later) = left.split_at(fits.count());
             left = later;
-            let Bounds { file_deadline, .. } = self.bounds;
-            let deadline = Instant::now() + file_deadline;
+            let bounds = self.bounds;
             let Some(Running { child, .. }) = self.running() else {
                 return;
             };
-            child.allow_cpu(file_deadline + CPU_GRACE);
+            let deadline = bounds.begin(child);
             let request = Request::Demangle {
                 symbols: now.iter().map(|symbol| symbol.name.clone()).collect(),
             };
@@ -250,8 +257,7 @@ impl Parsers {
             return None;
         }
         let child = &running.child;
-        let deadline = Instant::now() + self.bounds.file_deadline;
-        child.allow_cpu(self.bounds.file_deadline + CPU_GRACE);
+        let deadline = self.bounds.begin(child);
         let request = Request::Symbols { file: known.number };
         let asked = child.send(&request, None, deadline);
         let reply = asked.and_then(|()| child.receive(MAX_REPLY_BYTES, deadline));
@@ -300,8 +306,7 @@ impl Parsers {
             }
             self.asked += 1;
             let begun = Instant::now();
-            let deadline = begun + self.bounds.file_deadline;
-            let asked = self.ask(file, addresses, kind, deadline);
+            let asked = self.ask(file, addresses, kind);
             let Some(known) = self.files.get_mut(&file) else {
                 return nameless();
             };
@@ -335,13 +340,12 @@ impl Parsers {
         file: FileId,
         addresses: &[u64],
         kind: AddressKind,
-        mut deadline: Instant,
     ) -> Result<(Vec<Named>, FileState), Lost> {
         let (Some(running), Some(known)) = (&mut self.child, self.files.get_mut(&file)) else {
             return Err(Lost::Ended);
         };
         let child = &running.child;
-        child.allow_cpu(self.bounds.file_deadline + CPU_GRACE);
+        let mut deadline = self.bounds.begin(child);
         if running.open.insert(file) {
             let request = Request::Open {
                 file: known.number,
@@ -352,7 +356,7 @@ impl Parsers {
             let (state, sought, put_off) = offer_debug_files(
                 child,
                 &mut self.debug_files,
-                &self.decompressed,
+                &mut self.decompressed,
                 &known.pin,
                 deadline,
             )?;
@@ -483,7 +487,7 @@ impl Parsers {
 fn offer_debug_files(
     child: &Child,
     debug_files: &mut DebugFiles,
-    decompressed: &KeptDecompressed,
+    decompressed: &mut KeptDecompressed,
     pin: &PinnedFile,
     mut deadline: Instant,
 ) -> Result<(FileState, Option<Sought>, Instant), Lost> {

@@ -140,7 +140,7 @@ impl Report {
                 row.name,
                 &row.cpu_s.len().to_string(),
                 &of(&row.cpu_s, 1.0, 2),
-                &of(&row.naming_cpu_s, 1.0, 2),
+                &of(&row.naming_cpu_s, 1.0, 3),
                 &of(&row.stop_to_end_s, 1.0, 2),
                 &of(&row.peak_rss_bytes, mebibyte, 1),
                 &of(&row.peak_map_bytes, mebibyte, 1),

@@ -32,6 +32,7 @@ pub fn trials() -> Vec<Trial> {
             "dwarf_nested_deeper_than_the_stack_costs_its_lines_only",
             nested,
         ),
+        trial("debug_information_without_room_waits_for_the_end", waits),
         trial("what_is_not_answered_in_time_is_left_behind", left_behind),
         trial("who_waits_for_names_is_told_how_far_it_is", told),
         trial("a_table_of_the_kernel_that_is_a_fifo_is_not_opened", fifo),
@@ -235,6 +236,31 @@ fn truncated() -> Outcome {
     expect!(program.answer(&names), with_lines());
     expect!(names.stats().unanswered, 0);
     expect!(losses(names.stats()), [1, 0, 0]);
+    Ok(())
+}
+
+fn waits() -> Outcome {
+    // One byte is room for no parser.
+    for (max_rss_bytes, is_read_at_once) in [(u64::MAX, true), (1, false)] {
+        let program = Program::build()?;
+        let symbolizer = spawn(Options {
+            max_rss_bytes,
+            ..Options::default()
+        })?;
+        let maps = format!("/proc/{}/maps", idle_child()?);
+        program.ask(&symbolizer);
+        let path = program.pin.path.to_string_lossy().into_owned();
+        let is_read = || fs::read_to_string(&maps).is_ok_and(|maps| maps.contains(&path));
+        let deadline = Instant::now() + Duration::from_secs(if is_read_at_once { 20 } else { 1 });
+        while !is_read() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        expect!(is_read(), is_read_at_once);
+        let names = symbolizer.finish();
+        expect!(program.answer(&names), with_lines());
+        expect!(names.stats().unanswered, 0);
+        expect!(losses(names.stats()), [0, 0, 0]);
+    }
     Ok(())
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Image {
     compressed: Vec<Section>,
     /// What its compressed sections inflate to.
     pub inflated: Inflated,
+    /// Its DWARF, as it lies in the file.
+    pub debug_bytes: u64,
     /// Its symbol tables, as they lie in the file.
     symbol_table_bytes: u64,
     symbol_tables: SymbolTables,
@@ -219,6 +221,7 @@ pub(super) fn inspect(
             }
             name if name.starts_with(b".debug_") => {
                 image.has_debug_info |= name == b".debug_info" && section.kind != SECTION_NO_BITS;
+                image.debug_bytes = image.debug_bytes.saturating_add(section.held_bytes());
                 let left_bytes = left_debug_bytes.checked_sub(section.held_bytes());
                 left_debug_bytes = left_bytes.unwrap_or(0);
                 image.debug_info_is_harmless &= left_bytes.is_some() && !is_hole(file, &section)?;

@@ -55,6 +55,8 @@ struct View {
     is_separate: bool,
     /// What the parser inflates before it can answer.
     inflated_bytes: u64,
+    /// The DWARF that it reads, as it lies in the file.
+    debug_bytes: u64,
     /// Asked instead of the parser, by virtual address.
     golang: Option<GoTable<File>>,
 }
@@ -165,6 +167,12 @@ impl NativeFile {
             tracing::debug!(%error, "symbols that cannot be read again");
             None
         })
+    }
+
+    /// The DWARF that is read, as it lies in the file.
+    pub(super) fn debug_bytes(&self) -> u64 {
+        let views = self.views.iter();
+        views.map(|view| view.debug_bytes).max().unwrap_or(0)
     }
 
     /// Whether some of the debug information that is used is not read.
@@ -284,6 +292,11 @@ fn views(
             } else {
                 0
             },
+        debug_bytes: if with_debug_info {
+            image.debug_bytes
+        } else {
+            0
+        },
         golang: None,
     };
     let symbols_only = view(pin, image, false, false);
@@ -308,6 +321,7 @@ impl View {
             lacks_supplement: false,
             is_separate: false,
             inflated_bytes: 0,
+            debug_bytes: 0,
             golang: Some(table),
         }
     }

@@ -161,8 +161,10 @@ pub(super) struct FileState {
     pub lacks_supplement: bool,
     /// Panics so far.
     pub panics: u64,
-    /// What its parser may take.
+    /// What its parser may take before it has read any DWARF.
     pub parser_bytes: u64,
+    /// The DWARF that it reads, as it lies in the file.
+    pub debug_bytes: u64,
     /// What may still be inflated, of all files.
     pub allowance_bytes: u64,
 }

@@ -266,6 +266,7 @@ impl Parsers<'_> {
             lacks_supplement: file.lacks_supplement(),
             panics: file.panics,
             parser_bytes: file.parser_bytes(),
+            debug_bytes: file.debug_bytes(),
             allowance_bytes: self.allowance.left_bytes(),
         }
     }

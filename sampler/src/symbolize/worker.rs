@@ -35,8 +35,12 @@ const GROWTH: u64 = 16;
 /// Time between two looks at the memory where small parsers are all that is asked.
 const MEASURE: Duration = Duration::from_secs(1);
 /// A file whose parser finds no room to stay open is asked again when so many
-/// times as long has passed as it took.
+/// times as long has passed as it took; each time twice as many.
 const PATIENCE: u32 = 10;
+/// DWARF that a parser reads in a second, in bytes, where nothing better is known; and
+/// how much memory it takes for it, as a divisor. Of C and of Rust it is about half.
+const DWARF_A_SECOND: u64 = 256 << 20;
+const DWARF_TO_MEMORY: u64 = 2;
 
 /// What a child may hold in any case, so that a small budget costs time and no
 /// names; and at most.
@@ -92,15 +96,25 @@ enum Vdso {
     Open(Arc<PinnedFile>),
 }
 
+/// A file of which each pass over its addresses reads the same again.
+struct Costly {
+    /// When it may be asked the next time.
+    until: Instant,
+    /// How many times as long as it took it waits then.
+    patience: u32,
+}
+
 pub(super) struct Worker {
     rss_bytes: fn() -> u64,
     max_rss_bytes: u64,
     parsers: Parsers,
     vdso: Vdso,
-    /// Files whose parsers did not stay open, and when they may be asked again.
-    costly: HashMap<FileId, Instant>,
+    /// Files whose parsers do not stay open.
+    costly: HashMap<FileId, Costly>,
     /// What is asked of them until then.
     put_off: HashMap<PlaceKey, (Place, BTreeSet<u64>)>,
+    /// Nothing can be put off any more.
+    is_over: bool,
     /// When the memory was looked at last.
     measured: Option<Instant>,
     shared: Arc<Shared>,
@@ -132,6 +146,7 @@ impl Worker {
             vdso: Vdso::NotAsked,
             costly: HashMap::new(),
             put_off: HashMap::new(),
+            is_over: false,
             measured: None,
             shared,
         }
@@ -169,6 +184,7 @@ impl Worker {
             }
             self.publish_stats();
         }
+        self.is_over = true;
         for (place, addresses) in mem::take(&mut self.put_off).into_values() {
             if self.shared.is_left_behind.load(Ordering::Relaxed) {
                 return self;
@@ -184,8 +200,8 @@ impl Worker {
         let (Place::File(pin) | Place::DebugFile(pin)) = place else {
             return false;
         };
-        let until = self.costly.get(&pin.id);
-        until.is_some_and(|until| Instant::now() < *until)
+        let costly = self.costly.get(&pin.id);
+        !self.is_over && costly.is_some_and(|costly| Instant::now() < costly.until)
     }
 
     /// The distinct addresses without an answer, by place, those that were put off
@@ -220,42 +236,77 @@ impl Worker {
 
     fn answer(&mut self, place: &Place, addresses: BTreeSet<u64>) {
         let addresses: Vec<u64> = addresses.into_iter().collect();
-        let named: Vec<Named> = match place {
-            Place::Kernel => self.parsers.name_kernel(&addresses),
+        let named = match place {
+            Place::Kernel => now(self.parsers.name_kernel(&addresses)),
             Place::Vdso => match self.vdso() {
                 Some(vdso) => self.name_in(&vdso, &addresses, AddressKind::FileOffset),
                 None => Vec::new(),
             },
             Place::File(pin) => self.name_in(pin, &addresses, AddressKind::FileOffset),
             Place::DebugFile(pin) => self.name_in(pin, &addresses, AddressKind::Virtual),
-            Place::Jit(source) => self.parsers.name_jit(source, &addresses),
+            Place::Jit(source) => now(self.parsers.name_jit(source, &addresses)),
         };
-        let unnamed = std::iter::repeat_with(|| Named::from([]));
+        let mut later = BTreeSet::new();
+        // Whoever has no answer has no name.
+        let nameless = std::iter::repeat_with(|| Some(Named::from([])));
+        let named = addresses.into_iter().zip(named.into_iter().chain(nameless));
+        let named: Vec<(u64, Named)> = named
+            .filter_map(|(address, named)| {
+                if named.is_none() {
+                    later.insert(address);
+                }
+                Some((address, named?))
+            })
+            .collect();
+        if !later.is_empty() {
+            self.put_off.insert(place.key(), (place.clone(), later));
+        }
         let mut answers = self.shared.answers();
-        answers.settled += addresses.len() as u64;
-        let named = named.into_iter().chain(unnamed);
-        let named = addresses.into_iter().zip(named);
-        answers.names.insert(place.key(), named);
+        answers.settled += named.len() as u64;
+        answers.names.insert(place.key(), named.into_iter());
     }
 
+    /// The frames at each address; `None` for those that had better be asked for later.
     fn name_in(
         &mut self,
         pin: &Arc<PinnedFile>,
         addresses: &[u64],
         kind: AddressKind,
-    ) -> Vec<Named> {
+    ) -> Vec<Option<Named>> {
         let mut named = self.parsers.known(pin, addresses, kind);
         let with_known = addresses.iter().zip(&named);
         let unknown = with_known.filter_map(|(at, named)| named.is_none().then_some(*at));
         let unknown: Vec<u64> = unknown.collect();
-        if !unknown.is_empty() {
-            let found = self.parse(pin, &unknown, kind);
-            let nameless = named.iter_mut().filter(|named| named.is_none());
-            for (nameless, found) in nameless.zip(found) {
-                *nameless = Some(found);
-            }
+        if unknown.is_empty() || self.had_better_wait(pin, kind) {
+            return named;
         }
-        named.into_iter().map(Option::unwrap_or_default).collect()
+        let found = self.parse(pin, &unknown, kind);
+        let nameless = named.iter_mut().filter(|named| named.is_none());
+        for (nameless, found) in nameless.zip(found) {
+            *nameless = Some(found);
+        }
+        named
+    }
+
+    /// Whether a file has so much debug information that its parser will not stay open.
+    /// All of its addresses together cost hardly more than the first ones alone.
+    fn had_better_wait(&mut self, pin: &Arc<PinnedFile>, kind: AddressKind) -> bool {
+        let was_asked = self.parsers.spent(pin.id) > Duration::ZERO;
+        if self.is_over || was_asked {
+            return false;
+        }
+        let debug_bytes = self.parsers.debug_bytes(pin, kind);
+        let room_bytes = self.max_rss_bytes.saturating_sub((self.rss_bytes)());
+        if debug_bytes / DWARF_TO_MEMORY <= room_bytes {
+            return false;
+        }
+        let takes = Duration::from_secs(1).mul_f64(debug_bytes as f64 / DWARF_A_SECOND as f64);
+        let costly = Costly {
+            until: Instant::now() + takes * PATIENCE,
+            patience: PATIENCE,
+        };
+        self.costly.insert(pin.id, costly);
+        true
     }
 
     /// Asks a child, for as many addresses at once as leaves the memory within its
@@ -294,8 +345,10 @@ impl Worker {
         }
         if has_closed {
             let ended = Instant::now();
-            self.costly
-                .insert(pin.id, ended + (ended - begun) * PATIENCE);
+            let before = self.costly.get(&pin.id);
+            let patience = before.map_or(PATIENCE, |costly| costly.patience.saturating_mul(2));
+            let until = ended + (ended - begun) * patience;
+            self.costly.insert(pin.id, Costly { until, patience });
         } else {
             self.costly.remove(&pin.id);
         }
@@ -333,4 +386,9 @@ impl Worker {
         self.parsers.count(stats);
         stats.cpu_ns += isolation::thread_cpu_ns();
     }
+}
+
+/// Answers none of which is put off.
+fn now(named: Vec<Named>) -> Vec<Option<Named>> {
+    named.into_iter().map(Some).collect()
 }

@@ -165,6 +165,17 @@ impl Parsers {
             .map_or(0, |known| known.state.parser_bytes)
     }
 
+    /// Has a file opened that was not before. Returns the DWARF that its parser reads,
+    /// in bytes as it lies in the file.
+    pub(super) fn debug_bytes(&mut self, pin: &Arc<PinnedFile>, kind: AddressKind) -> u64 {
+        if !self.files.contains_key(&pin.id) {
+            self.learn(pin);
+            self.name_some(pin.id, &[], kind);
+        }
+        let known = self.files.get(&pin.id);
+        known.map_or(0, |known| known.state.debug_bytes)
+    }
+
     /// What earlier recordings kept of each address.
     pub(super) fn known(
         &mut self,
@@ -277,6 +288,16 @@ impl Parsers {
     }
 
     fn parse(&mut self, pin: &Arc<PinnedFile>, addresses: &[u64], kind: AddressKind) -> Vec<Named> {
+        self.learn(pin);
+        let mut named = Vec::with_capacity(addresses.len());
+        for chunk in addresses.chunks(MAX_ADDRESSES) {
+            named.extend(self.name_some(pin.id, chunk, kind));
+        }
+        named
+    }
+
+    /// Enters a file.
+    fn learn(&mut self, pin: &Arc<PinnedFile>) {
         let number = self.files.len() as u64 + 1;
         self.files.entry(pin.id).or_insert_with(|| KnownFile {
             pin: Arc::clone(pin),
@@ -287,11 +308,6 @@ impl Parsers {
             has_timed_out: false,
             spent: Duration::ZERO,
         });
-        let mut named = Vec::with_capacity(addresses.len());
-        for chunk in addresses.chunks(MAX_ADDRESSES) {
-            named.extend(self.name_some(pin.id, chunk, kind));
-        }
-        named
     }
 
     fn name_some(&mut self, file: FileId, addresses: &[u64], kind: AddressKind) -> Vec<Named> {

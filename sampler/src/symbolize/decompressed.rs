@@ -2,7 +2,7 @@
 //!
 //! It holds what functions and lines are found by, and the headers of all sections,
 //! so that each symbol still lies in the one that it names. Who reads it inflates
-//! nothing. Only files of 64 bits have one.
+//! nothing. Only files of 64 bits with sections have one.
 
 use std::io::{self, Read as _, Write};
 use std::ops::Range;
@@ -51,7 +51,6 @@ const WITH_NAMES: &[&[u8]] = &[
     b".strtab",
     b".dynsym",
     b".dynstr",
-    b".shstrtab",
     b".gnu_debugdata",
     b".gnu_debuglink",
     b".gnu_debugaltlink",
@@ -87,7 +86,7 @@ impl Decompressed {
     /// shows when it is [written](Self::write).
     pub(super) fn of(file: &(impl ReadAt + ?Sized)) -> Result<Option<Self>, ElfError> {
         let header = Header::read(file)?;
-        if !header.wide {
+        if !header.wide || !header.has_section_names() {
             return Ok(None);
         }
         let mut front = vec![0; HEADER_BYTES as usize];
@@ -97,13 +96,19 @@ impl Decompressed {
             size_bytes: HEADER_BYTES,
         };
         let segments = header.raw_segments(file)?;
-        let segments_start = made.add(segments.len() as u64, Content::Made(segments))?;
+        let segments_start = made.add_table(segments)?;
         let mut sections = header.raw_sections(file)?;
         let raw = sections.chunks_exact_mut(SECTION_BYTES);
-        for (section, raw) in header.sections(file)?.into_iter().zip(raw) {
-            made.add_section(file, &header, section, raw)?;
+        let all = header.sections(file)?.into_iter().zip(raw);
+        for (number, (section, raw)) in all.enumerate() {
+            // Whoever looks for names of sections does not ask of what kind they are.
+            let holds_names = header.is_section_names(number);
+            if section.has_content() || holds_names {
+                let is_needed = is_needed(&section) || holds_names;
+                made.add_section(file, &header, section, is_needed, raw)?;
+            }
         }
-        let sections_start = made.add(sections.len() as u64, Content::Made(sections))?;
+        let sections_start = made.add_table(sections)?;
         set(&mut front, PROGRAM_OFFSET, segments_start);
         set(&mut front, SECTION_OFFSET, sections_start);
         let front = Part {
@@ -115,19 +120,25 @@ impl Decompressed {
         Ok(Some(made))
     }
 
+    /// Adds a table of headers. Returns where it begins, which is 0 for none.
+    fn add_table(&mut self, table: Vec<u8>) -> Result<u64, ElfError> {
+        if table.is_empty() {
+            return Ok(0);
+        }
+        self.add(table.len() as u64, Content::Made(table))
+    }
+
     /// Adds a section, whose header is changed to say what it is now.
     fn add_section(
         &mut self,
         file: &(impl ReadAt + ?Sized),
         header: &Header,
         section: Section,
+        is_needed: bool,
         raw: &mut [u8],
     ) -> Result<(), ElfError> {
-        if section.kind == 0 || section.kind == SECTION_NO_BITS {
-            return Ok(());
-        }
         let flags = section.flags & !SECTION_COMPRESSED;
-        let (start, size_bytes) = if !is_needed(&section) {
+        let (start, size_bytes) = if !is_needed {
             set(raw, KIND, SECTION_NO_BITS);
             // What is loaded has to keep its addresses.
             let is_loaded = flags & SECTION_ALLOCATED != 0;

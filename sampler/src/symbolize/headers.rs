@@ -273,6 +273,16 @@ impl Header {
         Ok(table)
     }
 
+    /// Whether a section holds the names of all.
+    pub(super) fn has_section_names(&self) -> bool {
+        self.section_names_index < self.section_count
+    }
+
+    /// Whether the section of this number holds the names of all.
+    pub(super) fn is_section_names(&self, number: usize) -> bool {
+        number as u64 == self.section_names_index
+    }
+
     /// The section headers with their names.
     pub(super) fn sections(&self, file: &(impl ReadAt + ?Sized)) -> Result<Vec<Section>, ElfError> {
         if self.section_count > MAX_SECTIONS {
@@ -327,6 +337,11 @@ impl Header {
 }
 
 impl Section {
+    /// Whether it takes bytes of the file.
+    pub(super) fn has_content(&self) -> bool {
+        self.kind != 0 && self.kind != SECTION_NO_BITS
+    }
+
     /// How many bytes of the file it takes.
     pub(super) fn held_bytes(&self) -> u64 {
         if self.kind == SECTION_NO_BITS {

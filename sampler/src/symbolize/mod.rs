@@ -23,6 +23,7 @@ mod debug_files;
 mod debuginfod;
 mod decompressed;
 mod demangle;
+pub mod elf_image;
 mod frames;
 pub mod golang;
 mod headers;

@@ -19,6 +19,8 @@ pub enum Target {
     Golang,
     /// The build IDs among hostile notes
     Notes,
+    /// What is made of hostile ELF files before any parser sees them
+    Image,
 }
 
 impl Target {
@@ -30,6 +32,7 @@ impl Target {
             Self::Pprof => "pprof",
             Self::Golang => "golang",
             Self::Notes => "notes",
+            Self::Image => "image",
         }
     }
 
@@ -41,6 +44,7 @@ impl Target {
             Self::Pprof => Ok(seeds::pprof::seeds()),
             Self::Golang => Ok(seeds::golang::seeds()),
             Self::Notes => Ok(seeds::notes::seeds()),
+            Self::Image => Ok(seeds::image::seeds()),
         }
     }
 }

@@ -1,10 +1,8 @@
 //! The first inputs of `golang`: tables of every version, as the tests make
 //! them. Those of real programs are too large.
 
-use super::Seed;
+use super::{Seed, elf};
 
-#[path = "../../../../tests/unwind/elf.rs"]
-mod elf;
 #[path = "../../../../tests/symbolize/go_program.rs"]
 mod go_program;
 #[path = "../../../../tests/symbolize/go_table.rs"]

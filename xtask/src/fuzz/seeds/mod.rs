@@ -1,10 +1,14 @@
 //! The first inputs of each target.
 
 pub mod golang;
+pub mod image;
 pub mod jit;
 pub mod notes;
 pub mod pprof;
 pub mod tables;
+
+#[path = "../../../../tests/unwind/elf.rs"]
+mod elf;
 
 use anyhow::{Context, Result};
 use std::fs;

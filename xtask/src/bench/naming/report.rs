@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(lines[1].join(" "), "not measured: lightswitch");
         assert_eq!(
             lines[4].join(" "),
-            "rustc sampler 3 2.00 0.50 0.25 3.0 0.0 90.00 10"
+            "rustc sampler 3 2.00 0.500 0.25 3.0 0.0 90.00 10"
         );
         assert_eq!(lines[5].join(" "), "rustc perf script 0 - - - - - - -");
         assert_eq!(lines[6].join(" "), "perf script on rustc: late");

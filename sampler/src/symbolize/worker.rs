@@ -296,7 +296,10 @@ impl Worker {
             return false;
         }
         let debug_bytes = self.parsers.debug_bytes(pin, kind);
-        let room_bytes = self.max_rss_bytes.saturating_sub((self.rss_bytes)());
+        if debug_bytes == 0 {
+            return false;
+        }
+        let room_bytes = self.max_rss_bytes.saturating_sub(self.measure_memory());
         if debug_bytes / DWARF_TO_MEMORY <= room_bytes {
             return false;
         }

@@ -16,7 +16,7 @@ use crate::object::PinnedFile;
 
 use super::super::protocol::{MAX_PART_BYTES, MAX_REPLY_BYTES, Reply, Request};
 
-/// What is written in a recording, in bytes: as much as has room in the cache. A file
+/// What one thread writes in a recording, in bytes: as much as has room in the cache. A file
 /// of some KiB may inflate to what one may take.
 const MAX_WRITTEN_BYTES: u64 = 128 << 20;
 
